@@ -1,0 +1,6 @@
+"""The news app's addresses."""
+
+from django.urls import URLPattern
+
+app_name = "news"
+urlpatterns: list[URLPattern] = []
