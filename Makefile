@@ -1,0 +1,56 @@
+# make demo | test | serve | lint | clean: each needs Python 3.11+ with pip, and nothing else.
+
+PYTHON ?= $(shell for name in python3 python3.14 python3.13 python3.12 python3.11; do \
+	$$name -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$name && break; \
+	done)
+ADDRESS ?= 127.0.0.1
+PORT ?= 8000
+
+BIN := .venv/bin
+INSTALLED := .venv/.installed
+DEBIAN_SERVERS := redis-server postgresql
+
+.PHONY: demo test serve lint format clean services
+
+demo: $(INSTALLED)
+	@$(BIN)/python manage.py demo
+
+test: services lint
+	@$(BIN)/python -m pytest
+
+lint: $(INSTALLED)
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+
+format: $(INSTALLED)
+	@$(BIN)/ruff check --fix-only .
+	@$(BIN)/ruff format .
+
+serve: $(INSTALLED)
+	@$(BIN)/python manage.py migrate --verbosity 0
+	@$(BIN)/python manage.py load_news
+	@echo "The news is at http://$(ADDRESS):$(PORT)/ (stop with Ctrl-C)."
+	@exec $(BIN)/uvicorn testproject.asgi:application --host $(ADDRESS) --port $(PORT) --log-level warning
+
+# Tests start servers of their own: only the programs have to be there.
+services:
+	@set -- /usr/lib/postgresql/*/bin/postgres; \
+	if command -v redis-server >/dev/null && { command -v postgres >/dev/null || [ -x "$$1" ]; }; then exit 0; fi; \
+	if [ "$$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then \
+		echo "The tests need the programs redis-server and postgres: install $(DEBIAN_SERVERS) (as Debian calls them)." >&2; \
+		exit 1; \
+	fi; \
+	export DEBIAN_FRONTEND=noninteractive; \
+	apt-get update -qq && apt-get install -y -qq --no-install-recommends $(DEBIAN_SERVERS)
+
+# `--without-pip` and `pip --python`: Debian's Python has pip and venv, but not the ensurepip that joins them.
+$(INSTALLED): pyproject.toml constraints.txt
+	@$(or $(PYTHON),false) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { echo "loom_cache needs Python 3.11 or newer: name one with 'make PYTHON=/path/to/python3.11'." >&2; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv --without-pip .venv
+	@$(PYTHON) -m pip --python $(BIN)/python install --quiet --constraint constraints.txt pip --editable '.[dev]'
+	@touch $@
+
+clean:
+	rm -rf .venv build dist var .mypy_cache .pytest_cache .ruff_cache .hypothesis *.sqlite3 *.sqlite3-*
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
