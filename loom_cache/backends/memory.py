@@ -1,0 +1,349 @@
+"""A bounded store in this process's memory, shared by all its event loops and threads."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Hashable, Iterable, Sequence
+from functools import cache
+from typing import Any, ClassVar
+from weakref import WeakSet, WeakValueDictionary
+
+from aiocache.base import BaseCache
+
+from loom_cache import counters
+from loom_cache.backends import Pair, Snapshot
+
+NEVER = float("inf")
+Value = bytes | int
+Area = OrderedDict[str, tuple[Value, float]]
+
+
+class MemoryStore:
+    """A keyspace: entries and counters, each at most `max_size`, the least recently used go first.
+
+    The two are bounded apart so that many entries cannot push out the counters that make them
+    valid. Time to live is judged when a key is read, by the monotonic clock: there are no timers.
+    """
+
+    def __init__(self, max_size: int) -> None:
+        self.max_size = max_size
+        self.reset()
+        _stores.add(self)
+        _survive_forks()
+
+    def reset(self) -> None:
+        """Forget everything, as a server that has been restarted."""
+        self.incarnation = secrets.token_hex(8)
+        self._lock = threading.Lock()
+        self._entries: Area = OrderedDict()
+        self._counters: Area = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._entries) + len(self._counters)
+
+    def get_many(self, keys: Iterable[str]) -> list[Value | None]:
+        now = time.monotonic()
+        with self._lock:
+            return [self._get(key, now) for key in keys]
+
+    def set(self, key: str, value: Value, ttl: float | None) -> None:
+        with self._lock:
+            self._put(key, value, _deadline(ttl))
+
+    def set_many(self, pairs: Iterable[Pair]) -> None:
+        with self._lock:
+            for key, value, ttl in pairs:
+                self._put(key, value, _deadline(ttl))
+
+    def add(self, key: str, value: Value, ttl: float | None) -> bool:
+        """Set `key` unless it exists; whether it was set."""
+        with self._lock:
+            if self._get(key, time.monotonic()) is not None:
+                return False
+            self._put(key, value, _deadline(ttl))
+            return True
+
+    def increment(self, key: str, delta: int) -> int:
+        """Add to the integer at `key`, which starts at 0. TypeError if it is not an integer."""
+        with self._lock:
+            value = self._get(key, time.monotonic())
+            number = delta if value is None else _integer(key, value) + delta
+            expires = NEVER if value is None else self._area(key)[key][1]
+            self._put(key, number, expires)
+            return number
+
+    def expire(self, key: str, ttl: float | None) -> bool:
+        with self._lock:
+            value = self._get(key, time.monotonic())
+            if value is not None:
+                self._put(key, value, _deadline(ttl))
+            return value is not None
+
+    def seed_many(self, keys: Iterable[str]) -> list[int]:
+        """The counters at `keys`; those that are missing, or are not integers, start anew."""
+        with self._lock:
+            return [self._seed(key) for key in keys]
+
+    def bump_many(self, keys: Iterable[str]) -> int:
+        """Add BUMP to the counters that exist; how many did."""
+        now, expires = time.monotonic(), _deadline(counters.COUNTER_TTL)
+        existed = 0
+        with self._lock:
+            for key in keys:
+                value = self._get(key, now)
+                if value is None:
+                    continue
+                existed += 1
+                if isinstance(value, int):
+                    self._put(key, value + counters.BUMP, expires)
+                else:
+                    self._drop(key)
+        return existed
+
+    def remove_many(self, keys: Iterable[str]) -> int:
+        now = time.monotonic()
+        with self._lock:
+            removed = 0
+            for key in keys:
+                removed += self._get(key, now) is not None
+                self._drop(key)
+            return removed
+
+    def keys(self, prefix: str) -> list[str]:
+        now = time.monotonic()
+        with self._lock:
+            return [
+                key
+                for area in (self._entries, self._counters)
+                for key, (_, expires) in area.items()
+                if expires > now and key.startswith(prefix)
+            ]
+
+    def _area(self, key: str) -> Area:
+        return self._counters if key in self._counters else self._entries
+
+    def _get(self, key: str, now: float) -> Value | None:
+        area = self._area(key)
+        found = area.get(key)
+        if found is None:
+            return None
+        if found[1] <= now:
+            del area[key]
+            return None
+        area.move_to_end(key)
+        return found[0]
+
+    def _put(self, key: str, value: Value, expires: float) -> None:
+        area, other = self._counters, self._entries
+        if not isinstance(value, int):
+            area, other = other, area
+        other.pop(key, None)
+        area[key] = (value, expires)
+        area.move_to_end(key)
+        if len(area) > self.max_size:
+            area.popitem(last=False)
+
+    def _drop(self, key: str) -> None:
+        self._area(key).pop(key, None)
+
+    def _seed(self, key: str) -> int:
+        value = self._get(key, time.monotonic())
+        if not isinstance(value, int):
+            value = _fresh_seed()
+        self._put(key, value, _deadline(counters.COUNTER_TTL))
+        return value
+
+
+def _deadline(ttl: float | None) -> float:
+    return NEVER if ttl is None else time.monotonic() + ttl
+
+
+def _integer(key: str, value: Value) -> int:
+    if isinstance(value, int):
+        return value
+    number = counters.parse(value)
+    if number is None:
+        raise TypeError(f"The value at {key!r} is not an integer.")
+    return number
+
+
+def _encoded(value: Value | None) -> bytes | None:
+    return b"%d" % value if isinstance(value, int) else value
+
+
+class _Clock:
+    """Seeds that strictly increase within the process, whatever the wall clock does."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._last = 0
+
+    def next(self) -> int:
+        with self._lock:
+            self._last = max(time.time_ns() // 1_000_000, self._last + 1)
+            return self._last
+
+
+_clock = _Clock()
+_stores: WeakSet[MemoryStore] = WeakSet()
+_named: WeakValueDictionary[str, MemoryStore] = WeakValueDictionary()
+
+
+def _fresh_seed() -> int:
+    return counters.seed(_clock.next())
+
+
+@cache
+def _survive_forks() -> None:
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=_after_fork)
+
+
+def _after_fork() -> None:
+    """In a forked child: a lock may have been held, and the parent's writes are not seen."""
+    global _clock
+    _clock = _Clock()
+    for store in list(_stores):
+        store.reset()
+
+
+def _shared(name: str, max_size: int) -> MemoryStore:
+    store = _named.get(name)
+    if store is None:
+        store = _named[name] = MemoryStore(max_size)
+    return store
+
+
+class MemoryCache(BaseCache):  # type: ignore[misc]  # aiocache has no annotations
+    """aiocache's memory backend, but bounded, and right under several loops and threads.
+
+    `max_size`: entries kept, and counters kept. `store`: a name; caches of one name share a store.
+    """
+
+    NAME = "memory"
+    native_counters: ClassVar[bool] = True
+
+    def __init__(self, *, max_size: int = 10_000, store: str | None = None, **options: Any) -> None:
+        super().__init__(**options)
+        self._store = MemoryStore(max_size) if store is None else _shared(store, max_size)
+
+    @property
+    def max_size(self) -> int:
+        return self._store.max_size
+
+    @property
+    def server(self) -> Hashable:
+        return ("memory", id(self._store))
+
+    def fetch_sync(self, keys: Sequence[str]) -> Snapshot[bytes | None]:
+        store = self._store
+        return Snapshot(store.incarnation, [_encoded(value) for value in store.get_many(keys)])
+
+    def store_sync(self, pairs: Sequence[Pair]) -> None:
+        self._store.set_many(pairs)
+
+    def seed_sync(self, keys: Sequence[str]) -> Snapshot[int]:
+        return Snapshot(self._store.incarnation, self._store.seed_many(keys))
+
+    def bump_sync(self, keys: Sequence[str], *, timeout: float | None = None) -> int:
+        return self._store.bump_many(keys)
+
+    def remove_sync(self, keys: Sequence[str]) -> int:
+        return self._store.remove_many(keys)
+
+    def scan_sync(self, prefix: str) -> list[str]:
+        return self._store.keys(prefix)
+
+    def add_to_sync(self, key: str, delta: int) -> int:
+        return self._store.increment(key, delta)
+
+    def holds_sync(self, key: str) -> bool:
+        return self._store.get_many([key])[0] is not None
+
+    def disconnect_sync(self) -> None:
+        """Nothing to close."""
+
+    async def fetch(self, keys: Sequence[str]) -> Snapshot[bytes | None]:
+        return self.fetch_sync(keys)
+
+    async def store(self, pairs: Sequence[Pair]) -> None:
+        self.store_sync(pairs)
+
+    async def seed(self, keys: Sequence[str]) -> Snapshot[int]:
+        return self.seed_sync(keys)
+
+    async def bump(self, keys: Sequence[str], *, timeout: float | None = None) -> int:  # noqa: ASYNC109
+        return self.bump_sync(keys)
+
+    async def remove(self, keys: Sequence[str]) -> int:
+        return self.remove_sync(keys)
+
+    async def scan(self, prefix: str) -> list[str]:
+        return self.scan_sync(prefix)
+
+    async def add_to(self, key: str, delta: int) -> int:
+        return self.add_to_sync(key, delta)
+
+    async def holds(self, key: str) -> bool:
+        return self.holds_sync(key)
+
+    async def disconnect(self) -> None:
+        """Nothing to close."""
+
+    # aiocache's own protocol, for code that uses the alias directly.
+
+    async def _get(self, key: str, encoding: str | None = None, _conn: Any = None) -> Any:
+        return self._store.get_many([key])[0]
+
+    async def _gets(self, key: str, encoding: str | None = None, _conn: Any = None) -> Any:
+        return await self._get(key)
+
+    async def _multi_get(
+        self, keys: Sequence[str], encoding: str | None = None, _conn: Any = None
+    ) -> list[Any]:
+        return list(self._store.get_many(keys))
+
+    async def _set(
+        self,
+        key: str,
+        value: Any,
+        ttl: float | None = None,
+        _cas_token: Any = None,
+        _conn: Any = None,
+    ) -> Any:
+        if _cas_token is not None and _cas_token != self._store.get_many([key])[0]:
+            return 0
+        self._store.set(key, value, ttl)
+        return True
+
+    async def _multi_set(
+        self, pairs: Sequence[tuple[str, Any]], ttl: float | None = None, _conn: Any = None
+    ) -> bool:
+        for key, value in pairs:
+            self._store.set(key, value, ttl)
+        return True
+
+    async def _add(self, key: str, value: Any, ttl: float | None = None, _conn: Any = None) -> bool:
+        if not self._store.add(key, value, ttl):
+            raise ValueError(f"Key {key} already exists, use .set to update the value")
+        return True
+
+    async def _exists(self, key: str, _conn: Any = None) -> bool:
+        return self.holds_sync(key)
+
+    async def _increment(self, key: str, delta: int, _conn: Any = None) -> int:
+        return self.add_to_sync(key, delta)
+
+    async def _expire(self, key: str, ttl: float, _conn: Any = None) -> bool:
+        return self._store.expire(key, ttl or None)
+
+    async def _delete(self, key: str, _conn: Any = None) -> int:
+        return self.remove_sync([key])
+
+    async def _clear(self, namespace: str | None = None, _conn: Any = None) -> bool:
+        self._store.remove_many(self._store.keys(namespace or self.namespace or ""))
+        return True

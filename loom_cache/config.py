@@ -1,0 +1,219 @@
+"""CacheConfig: the LOOM_CACHE setting, decoded, checked and frozen."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import cached_property
+from typing import Any, NamedTuple, cast
+from urllib.parse import parse_qs, urlsplit
+
+import msgspec
+from django.conf import settings
+from django.core.signals import setting_changed
+from django.utils.module_loading import import_string
+
+from loom_cache.exceptions import ConfigurationError
+
+SETTING = "LOOM_CACHE"
+STATIC_NAMESPACE = "loom"
+MEMORY_TTL_CAP = 5.0  # seconds; a write in another process is not seen by a store in memory
+
+MEMORY_BACKEND = "loom_cache.backends.memory.MemoryCache"
+REDIS_BACKEND = "loom_cache.backends.redis.RedisCache"
+SERIALIZER = "loom_cache.serializer.MsgspecSerializer"
+MEMORY_CLASSES = (
+    MEMORY_BACKEND,
+    "aiocache.SimpleMemoryCache",
+    "aiocache.backends.memory.SimpleMemoryCache",
+)
+REDIS_CLASSES = (REDIS_BACKEND, "aiocache.RedisCache", "aiocache.backends.redis.RedisCache")
+SCHEMES = ("redis", "rediss", "unix", "memory")
+
+
+class NearConfig(
+    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, rename="upper"
+):
+    """The in-process layer kept coherent by Redis."""
+
+    max_size: int = 10_000
+    max_bytes: int = 50_000_000
+    max_age: float = 2.0
+
+
+class CacheConfig(
+    msgspec.Struct,
+    frozen=True,
+    kw_only=True,
+    forbid_unknown_fields=True,
+    rename="upper",
+    dict=True,
+):
+    """Every key of LOOM_CACHE by its lower-case name. Times are seconds."""
+
+    location: str | None = None
+    aiocache_config: dict[str, dict[str, Any]] | None = None
+    aiocache_alias: str = "default"
+    counter_alias: str | None = None
+    namespace: str = STATIC_NAMESPACE
+    default_ttl: float = 300
+    default_list_ttl: float = 120
+    missing_ttl: float = 10
+    ttl: dict[str, float] = {}
+    ttl_jitter: float = 0.1
+    max_size: int = 10_000
+    strict: bool | tuple[str, ...] = False
+    ignore: tuple[str, ...] = ("sessions.session", "admin.logentry")
+    max_rows: int = 10_000
+    max_value_bytes: int = 1_000_000
+    near: NearConfig | None = None
+    timeout: float = 0.25
+    write_timeout: float = 2.0
+    enabled: bool = True
+
+    def __post_init__(self) -> None:
+        lowered = {label.lower(): seconds for label, seconds in self.ttl.items()}
+        msgspec.structs.force_setattr(self, "ttl", lowered)
+        msgspec.structs.force_setattr(self, "ignore", tuple(x.lower() for x in self.ignore))
+
+    def __repr__(self) -> str:
+        """Where the cache is and what it is called; never the credentials in it."""
+        return f"CacheConfig(location={redacted(self.location)!r}, namespace={self.namespace!r})"
+
+    def __rich_repr__(self) -> Any:
+        yield "location", redacted(self.location)
+        yield "namespace", self.namespace
+
+    @property
+    def effective_counter_alias(self) -> str:
+        """The alias that holds the generations."""
+        if self.counter_alias is not None:
+            return self.counter_alias
+        return self.aiocache_alias if self.aiocache_config is not None else "counters"
+
+    @cached_property
+    def aliases(self) -> dict[str, dict[str, Any]]:
+        """What is handed to aiocache, by alias."""
+        if self.aiocache_config is not None:
+            return self.aiocache_config
+        place = self._place()
+        return {"default": {**place, "serializer": {"class": SERIALIZER}}, "counters": place}
+
+    def _place(self) -> dict[str, Any]:
+        if self.location is None or urlsplit(self.location).scheme == "memory":
+            return {
+                "cache": MEMORY_BACKEND,
+                "max_size": self.max_size,
+                "store": f"config-{id(self)}",
+            }
+        return {
+            "cache": REDIS_BACKEND,
+            "url": self.location,
+            "timeout": self.timeout,
+            "write_timeout": self.write_timeout,
+            "name_key": f"{self.static_namespace}:incarnation",
+        }
+
+    @property
+    def static_namespace(self) -> str:
+        """The prefix of every key that does not depend on who asks."""
+        return STATIC_NAMESPACE if "." in self.namespace else self.namespace
+
+    @cached_property
+    def namespace_callable(self) -> Callable[[], str] | None:
+        """What NAMESPACE names when it is a dotted path; it is called at every read."""
+        return (
+            cast(Callable[[], str], import_string(self.namespace))
+            if "." in self.namespace
+            else None
+        )
+
+    @cached_property
+    def ttl_cap(self) -> float | None:
+        """The longest an entry is kept, in seconds, when the data alias is in memory."""
+        if self.location is not None:
+            parts = urlsplit(self.location)
+            if parts.scheme != "memory":
+                return None
+            return float(parse_qs(parts.query).get("ttl_cap", [MEMORY_TTL_CAP])[0])
+        return MEMORY_TTL_CAP if is_memory(self.aliases.get(self.aiocache_alias, {})) else None
+
+    def ttl_for(self, label: str, *, many: bool) -> float:
+        """Seconds that an answer about model `label` is kept, by TTL and the defaults."""
+        if many:
+            return self.ttl.get(f"{label.lower()}_list", self.default_list_ttl)
+        return self.ttl.get(label.lower(), self.default_ttl)
+
+
+def redacted(location: str | None) -> str | None:
+    """`location` without credentials and without its query, which may hold some."""
+    if location is None:
+        return None
+    parts = urlsplit(location)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+
+
+def is_memory(alias: Mapping[str, Any]) -> bool:
+    """Whether an alias keeps what it is given in this process's memory."""
+    return class_path(alias.get("cache", MEMORY_BACKEND)) in MEMORY_CLASSES
+
+
+def class_path(backend: Any) -> str:
+    """The dotted path of a class that is given as itself or by its path."""
+    return backend if isinstance(backend, str) else f"{backend.__module__}.{backend.__qualname__}"
+
+
+class Problem(NamedTuple):
+    """Something wrong with the settings: whole sentences, and never a password."""
+
+    id: str
+    message: str
+    hint: str
+
+
+def parse(raw: Mapping[str, Any]) -> CacheConfig:
+    """The configuration that `raw` describes. ConfigurationError names the first thing wrong."""
+    found = find_problems(raw)
+    if found:
+        raise ConfigurationError(f"{found[0].message} {found[0].hint}")
+    return msgspec.convert(raw, CacheConfig)
+
+
+def find_problems(raw: object) -> list[Problem]:
+    return []
+
+
+class _Unread:
+    """The settings have not been looked at yet."""
+
+
+_current: CacheConfig | None | _Unread = _Unread()
+
+
+def current() -> CacheConfig | None:
+    """The configuration in force; None while the settings are wrong, and reads then bypass."""
+    return _read() if isinstance(_current, _Unread) else _current
+
+
+def problems() -> list[Problem]:
+    """What keeps the LOOM_CACHE setting from being used."""
+    return find_problems(getattr(settings, SETTING, {}))
+
+
+def _read() -> CacheConfig | None:
+    global _current
+    setting_changed.connect(_on_setting_changed, dispatch_uid="loom_cache.config")
+    try:
+        config = parse(getattr(settings, SETTING, {}))
+    except ConfigurationError:
+        _current = None
+        return None
+    from loom_cache.gateway import CacheGateway
+
+    CacheGateway.apply_config(config)
+    _current = config
+    return config
+
+
+def _on_setting_changed(*, setting: str, **kwargs: object) -> None:
+    if setting == SETTING:
+        _read()
