@@ -186,7 +186,7 @@ class _Unread:
     """The settings have not been looked at yet."""
 
 
-_current: CacheConfig | None | _Unread = _Unread()
+_current: CacheConfig | _Unread | None = _Unread()
 
 
 def current() -> CacheConfig | None:
