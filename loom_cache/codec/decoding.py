@@ -1,0 +1,188 @@
+"""Bytes -> model instances, and what they are tied to."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Iterable, Mapping
+from functools import lru_cache
+from typing import Any, Final
+
+import msgspec
+from django.db.models import Model, Prefetch
+
+from loom_cache.codec.columns import Row, column_decoder
+from loom_cache.codec.fetching import from_db_of
+from loom_cache.codec.layout import (
+    ATTRIBUTE,
+    ATTRIBUTE_LIST,
+    PREFETCHED,
+    RELATED,
+    Entry,
+    GroupHeader,
+    Link,
+)
+from loom_cache.codec.prefetching import filled, related_queryset
+from loom_cache.codec.shapes import accessor_of, registered, shape_of
+from loom_cache.codec.values import CorruptEntry
+
+_LONGEST_HEADER: Final = 4096
+"""In bytes. Readers of longer headers are not remembered, so that those stay few."""
+
+
+class _Reader:
+    """Makes the instances of one group."""
+
+    __slots__ = (
+        "_attnames",
+        "_count",
+        "_database",
+        "_extras",
+        "_from_db",
+        "_label",
+        "_prefetching",
+        "_read",
+        "model",
+    )
+
+    def __init__(self, header: GroupHeader) -> None:
+        model = registered(header.label)
+        if model is None:
+            raise ValueError(f"there is no model {header.label!r}")
+        shape = shape_of(model)
+        if header.fingerprint != shape.fingerprint:
+            raise ValueError(f"the fields of {header.label} have changed")
+        attnames = shape.attnames if header.attnames is None else tuple(header.attnames)
+        _check_names(header, attnames, shape.attnames)
+        self.model = model
+        self._label = shape.label
+        self._attnames = attnames
+        self._count = len(attnames)
+        self._database = header.database
+        self._extras = tuple(header.extras)
+        self._prefetching = header.prefetching
+        self._read = column_decoder(header.spec)
+        self._from_db = from_db_of(model, header.fetch_mode)
+
+    def instances(self, data: msgspec.Raw) -> list[Any]:
+        if registered(self._label) is not self.model:
+            raise ValueError(f"the model {self._label} is another one now")
+        rows = self._read(data)
+        if self._extras or self._prefetching:
+            return [self._dressed(row) for row in rows]
+        return self._bare(rows)
+
+    def _bare(self, rows: Iterable[Row]) -> list[Any]:
+        from_db, database, attnames = self._from_db, self._database, list(self._attnames)
+        try:
+            return [from_db(database, attnames, row) for row in rows]
+        except Exception as error:
+            raise CorruptEntry(
+                f"{self._label} cannot be made from stored values: {type(error).__name__} in its "
+                f"from_db, __init__ or a receiver of post_init."
+            ) from error
+
+    def _dressed(self, row: Row) -> Any:
+        (instance,) = self._bare((row[: self._count],))
+        attributes = instance.__dict__
+        if self._prefetching:
+            attributes["_prefetched_objects_cache"] = {}
+        attributes.update(zip(self._extras, row[self._count :], strict=True))
+        return instance
+
+
+def _check_names(header: GroupHeader, attnames: tuple[str, ...], known: tuple[str, ...]) -> None:
+    remaining = iter(known)
+    if not all(name in remaining for name in attnames):  # a subsequence
+        raise ValueError("its fields are not those of the model")
+    if len(header.spec) != len(attnames) + len(header.extras):
+        raise ValueError("its columns are not those of the model")
+    if {"_state", "_prefetched_objects_cache", *known}.intersection(header.extras):
+        raise ValueError("its further attributes are fields")
+
+
+_decode_header: Final = msgspec.msgpack.Decoder(GroupHeader).decode
+
+
+@lru_cache(maxsize=1024)
+def _reader(header: bytes) -> _Reader:
+    return _Reader(_decode_header(header))
+
+
+def _reader_of(header: bytes) -> _Reader:
+    if len(header) > _LONGEST_HEADER:
+        return _Reader(_decode_header(header))
+    return _reader(header)
+
+
+def decode_instances(entry: Entry) -> list[Any]:
+    """The instances of the only group, which have nothing to do with each other."""
+    return _reader(entry.header).instances(entry.rows)
+
+
+def decode_graph(entry: Entry, prefetches: Mapping[str, Prefetch[Any]]) -> list[Any]:
+    """The instances of the answer, tied together as they were."""
+    graph = entry.graph
+    if graph is None:
+        raise ValueError("it has no graph")
+    groups = [_reader_of(entry.header).instances(entry.rows)]
+    groups += [_reader_of(header).instances(rows) for header, rows in graph.more]
+    everyone = [instance for group in groups for instance in group]
+    lists = [[everyone[number] for number in members] for members in graph.lists]
+    for link in graph.links:
+        _tie(link, groups[link.group], everyone, lists, prefetches)
+    for members, known in graph.peers:
+        _make_peers([everyone[number] for number in members], [everyone[n] for n in known])
+    return groups[0] if graph.roots is None else [everyone[number] for number in graph.roots]
+
+
+def _tie(
+    link: Link,
+    group: list[Any],
+    everyone: list[Any],
+    lists: list[list[Any]],
+    prefetches: Mapping[str, Prefetch[Any]],
+) -> None:
+    members = group if link.rows is None else [group[row] for row in link.rows]
+    pool = everyone if link.kind in (RELATED, ATTRIBUTE) else lists
+    targets = [None if number is None else pool[number] for number in link.targets]
+    if link.kind == PREFETCHED:
+        _tie_prefetched(link, members, targets, prefetches)
+        return
+    set_one = _SETTERS[link.kind]
+    for member, target in zip(members, targets, strict=True):
+        set_one(member, link.name, target)
+
+
+def _set_related(member: Any, name: str, target: Any) -> None:
+    member._state.fields_cache[name] = target
+
+
+def _set_attribute(member: Any, name: str, target: Any) -> None:
+    if name == "_state":
+        raise ValueError("an attribute has the name of the state")
+    member.__dict__[name] = target
+
+
+_SETTERS: Final[Mapping[int, Callable[[Any, str, Any], None]]] = {
+    RELATED: _set_related,
+    ATTRIBUTE: _set_attribute,
+    ATTRIBUTE_LIST: _set_attribute,
+}
+
+
+def _tie_prefetched(
+    link: Link, members: list[Any], targets: list[Any], prefetches: Mapping[str, Prefetch[Any]]
+) -> None:
+    prefetch = None if link.path is None else prefetches[link.path]
+    for member, target in zip(members, targets, strict=True):
+        if target is None:
+            raise ValueError("a prefetched list is missing")
+        accessor = accessor_of(type(member), link.name)
+        queryset = related_queryset(member, accessor, prefetch)
+        member.__dict__["_prefetched_objects_cache"][link.name] = filled(queryset, target)
+
+
+def _make_peers(members: list[Model], known: list[Model]) -> None:
+    peers = [weakref.ref(instance) for instance in known]
+    for member in members:
+        member._state.peers = peers  # type: ignore[attr-defined]  # since Django 6.1
