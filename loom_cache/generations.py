@@ -1,0 +1,172 @@
+"""Generations: one counter per tag, read together with the entries that depend on them.
+
+The layout of a counter is in counters.py. An absent counter never means zero: it is seeded before
+anything is loaded under it. A bump changes only counters that exist.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from loom_cache import config, counters
+from loom_cache.exceptions import StoreUnavailable
+from loom_cache.gateway import CacheGateway
+from loom_cache.resilience import Breaker
+from loom_cache.tags import OF_NOTHING
+
+Generations = Mapping[str, int]
+
+
+@dataclass(slots=True)
+class View:
+    """What one look into the store gave."""
+
+    incarnation: str | None
+    """Of the server that holds the counters; another one makes every older entry a miss. None
+    if two looks were answered by two of them."""
+    entries: list[bytes | None] = field(default_factory=list)
+    generations: dict[str, int] = field(default_factory=dict)
+    """Absent counters are left out."""
+
+    def add(self, later: "View") -> None:
+        """Take in a later look; of two servers' answers neither may be trusted for storing."""
+        if later.incarnation != self.incarnation:
+            self.incarnation = None
+        self.generations.update(later.generations)
+
+
+class GenerationalDependencyResolver:
+    """Reads, seeds and bumps the generations of tags; each method has a `_sync` twin.
+
+    Every method raises StoreUnavailable if the store does not answer in time, except `publish`,
+    which queues what it could not deliver.
+    """
+
+    def __init__(self, *, data: CacheGateway, counters: CacheGateway, write_timeout: float) -> None:
+        self._data = data
+        self._counters = counters
+        self._together = data.shares_server_with(counters)
+        self._write_timeout = write_timeout
+        self.breaker = Breaker(self._land)
+
+    async def look(self, entries: Sequence[str], tags: Sequence[str]) -> View:
+        """Entries and the counters of `tags`: one round trip where both live on one server (R1)."""
+        names = [self._counters.full_key(tag) for tag in tags]
+        wanted = [self._data.full_key(key) for key in entries]
+        if self._together or not wanted:
+            got = await self._counters.fetch([*wanted, *names])
+            return _view(got.incarnation, got.values[: len(wanted)], tags, got.values[len(wanted) :])
+        stored = await self._data.fetch(wanted)
+        got = await self._counters.fetch(names or [self._counters.full_key(OF_NOTHING)])
+        return _view(got.incarnation, stored.values, tags, got.values[: len(tags)])
+
+    def look_sync(self, entries: Sequence[str], tags: Sequence[str]) -> View:
+        names = [self._counters.full_key(tag) for tag in tags]
+        wanted = [self._data.full_key(key) for key in entries]
+        if self._together or not wanted:
+            got = self._counters.fetch_sync([*wanted, *names])
+            return _view(got.incarnation, got.values[: len(wanted)], tags, got.values[len(wanted) :])
+        stored = self._data.fetch_sync(wanted)
+        got = self._counters.fetch_sync(names or [self._counters.full_key(OF_NOTHING)])
+        return _view(got.incarnation, stored.values, tags, got.values[: len(tags)])
+
+    async def current(self, tags: Sequence[str]) -> View:
+        """The generations of `tags`; absent ones are seeded and read back."""
+        got = await self._counters.seed([self._counters.full_key(tag) for tag in tags])
+        return View(got.incarnation, [], dict(zip(tags, got.values, strict=True)))
+
+    def current_sync(self, tags: Sequence[str]) -> View:
+        got = self._counters.seed_sync([self._counters.full_key(tag) for tag in tags])
+        return View(got.incarnation, [], dict(zip(tags, got.values, strict=True)))
+
+    async def keep(self, entries: Sequence[tuple[str, bytes, float]]) -> None:
+        """Store entries: key, bytes, seconds to live. One round trip."""
+        await self._data.store([(self._data.full_key(k), value, ttl) for k, value, ttl in entries])
+
+    def keep_sync(self, entries: Sequence[tuple[str, bytes, float]]) -> None:
+        self._data.store_sync([(self._data.full_key(k), value, ttl) for k, value, ttl in entries])
+
+    async def bump(self, tags: Sequence[str]) -> int:
+        """Move the counters of `tags` that exist, in one round trip; how many there were."""
+        names = [self._counters.full_key(tag) for tag in tags]
+        return await self._counters.bump(names, timeout=self._write_timeout)
+
+    def bump_sync(self, tags: Sequence[str]) -> int:
+        names = [self._counters.full_key(tag) for tag in tags]
+        return self._counters.bump_sync(names, timeout=self._write_timeout)
+
+    def known_sync(self) -> list[str]:
+        """The tags whose counters exist. Walks through the store: not for reads or writes."""
+        prefix = self._counters.full_key("")
+        return [key.removeprefix(prefix) for key in self._counters.scan_sync(f"{prefix}g:{{")]
+
+    async def publish(self, tags: Sequence[str]) -> None:
+        """Bump `tags`; what is not acknowledged is queued and retried (W6). Never raises."""
+        if not self.breaker.closed:
+            self.breaker.lose(tags)
+            return
+        try:
+            await self.bump(tags)
+        except StoreUnavailable as error:
+            self.breaker.lose(tags, error)
+        except BaseException:  # cancelled midway: it may not have been sent
+            self.breaker.lose(tags)
+            raise
+
+    def publish_sync(self, tags: Sequence[str]) -> None:
+        if not self.breaker.closed:
+            self.breaker.lose(tags)
+            return
+        try:
+            self.bump_sync(tags)
+        except StoreUnavailable as error:
+            self.breaker.lose(tags, error)
+
+    def _land(self, tags: list[str]) -> None:
+        if tags:
+            self.bump_sync(tags)
+        else:
+            self.look_sync([], [OF_NOTHING])
+
+
+def _view(
+    incarnation: str,
+    entries: Sequence[bytes | None],
+    tags: Sequence[str],
+    values: Iterable[bytes | None],
+) -> View:
+    generations = {}
+    for tag, value in zip(tags, values, strict=True):
+        # Whatever is not a number is no counter of ours: it is seeded anew.
+        if value is not None and value.isdigit():
+            generations[tag] = int(value)
+    return View(incarnation, list(entries), generations)
+
+
+def being_written(generations: Generations) -> bool:
+    """Whether a writer of any of these tables is still at work (R2)."""
+    return any(generation & counters.OPEN_MASK for generation in generations.values())
+
+
+_current: tuple[config.CacheConfig, GenerationalDependencyResolver] | None = None
+
+
+def resolver() -> GenerationalDependencyResolver | None:
+    """The resolver of the settings in force; None while they are wrong."""
+    global _current  # noqa: PLW0603  one resolver per process, replaced with the settings
+    settings = config.current()
+    if settings is None:
+        return None
+    if _current is None or _current[0] is not settings:
+        if _current is not None:
+            _current[1].breaker.stop()
+        _current = (
+            settings,
+            GenerationalDependencyResolver(
+                data=CacheGateway(alias=settings.aiocache_alias),
+                counters=CacheGateway(alias=settings.effective_counter_alias),
+                write_timeout=settings.write_timeout,
+            ),
+        )
+    return _current[1]

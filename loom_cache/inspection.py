@@ -1,0 +1,156 @@
+"""The counters as a person wants to see them, and flushing them: what the commands show and do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from loom_cache import config, counters, generations, labels, tables, tags
+from loom_cache.exceptions import LoomCacheError
+from loom_cache.generations import GenerationalDependencyResolver
+from loom_cache.invalidation import changes_of
+from loom_cache.labels import Model
+from loom_cache.tags import Changes
+
+
+@dataclass(frozen=True, slots=True)
+class Counter:
+    """One generation counter that exists in the store."""
+
+    model: str
+    """Labels of the models that share the table; the table's name if no model does."""
+    tag: str
+    """`list`, `id:7`, or `*` for the table's own."""
+    generation: int
+    bumps: int
+    """Since it was seeded, modulo 32,768."""
+    seeded: datetime
+    open_writers: int
+
+
+@dataclass(frozen=True, slots=True)
+class Flushed:
+    """What a flush bumped, or would bump."""
+
+    models: tuple[str, ...]
+    tags: tuple[str, ...]
+    counters: int | None
+    """How many of the tags' counters existed; None after a dry run."""
+
+
+def counters_of(
+    targets: Sequence[str], *, pk: str | None = None, limit: int | None = None
+) -> list[Counter]:
+    """The counters of these labels' tables (all, if none is given), `limit` at the most.
+
+    Raises UnknownName for a label or primary key that does not exist, StoreUnavailable if the
+    store does not answer.
+    """
+    resolver = _resolver()
+    found = _tables_of(targets)
+    if pk is not None:
+        names = _tags_of_row(targets, pk)
+    else:
+        names = [name for name in resolver.known_sync() if found is None or _table(name) in found]
+    names = sorted(names)[:limit]
+    now = resolver.look_sync([], names).generations if names else {}
+    return [_described(name, now[name]) for name in names if name in now]
+
+
+def flush(
+    targets: Sequence[str], *, pks: Sequence[str] = (), everything: bool = False, dry: bool = False
+) -> Flushed:
+    """Bump, so that nothing cached before of these labels (or rows of one model) can be read.
+
+    Raises as counters_of; nothing is bumped then.
+    """
+    resolver = _resolver()
+    if everything:
+        affected = labels.models_of(_every_app())
+        names = [tags.OF_NOTHING, *(tags.of_table(table) for table in sorted(tables.watched()))]
+    else:
+        affected, changes = _changes(targets, pks)
+        names = tags.of_changes(changes)
+    bumped = None if dry else resolver.bump_sync(names)
+    shown = tuple(sorted({model._meta.label for model in affected}))
+    return Flushed(shown, tuple(names), bumped)
+
+
+def is_local() -> bool:
+    """Whether the store is this process's own memory: another process's cannot be seen."""
+    settings = config.current()
+    return settings is not None and config.is_memory(
+        settings.aliases.get(settings.effective_counter_alias, {})
+    )
+
+
+def _resolver() -> GenerationalDependencyResolver:
+    resolver = generations.resolver()
+    if resolver is None:
+        raise LoomCacheError(
+            "The LOOM_CACHE setting is wrong; `python manage.py check` says what to mend."
+        )
+    return resolver
+
+
+def _every_app() -> Iterable[str]:
+    from django.apps import apps
+
+    return [config.label for config in apps.get_app_configs()]
+
+
+def _changes(targets: Sequence[str], pks: Sequence[str]) -> tuple[list[Model], Changes]:
+    if pks and len(targets) != 1:
+        raise LoomCacheError("Primary keys need exactly one label, such as shop.Article.")
+    found: Changes = {}
+    affected: list[Model] = []
+    for target in targets:
+        changes, _ = changes_of(target, tuple(pks))
+        tags.merge(found, changes)
+        affected += labels.models_named(target)
+    return affected, found
+
+
+def _tables_of(targets: Sequence[str]) -> set[str] | None:
+    if not targets:
+        return None
+    return {tables.name_of(model) for model in labels.models_of(targets)}
+
+
+def _tags_of_row(targets: Sequence[str], pk: str) -> list[str]:
+    if len(targets) != 1 or len(labels.models_named(targets[0])) != 1:
+        raise LoomCacheError("A primary key needs exactly one model, such as shop.Article.")
+    model = labels.models_named(targets[0])[0]
+    row = labels.row_of(model, pk)
+    return [tags.of_row(tables.name_of(model), row)] if row is not None else []
+
+
+def _table(tag: str) -> str:
+    return tag[tag.index("{") + 1 : tag.index("}")]
+
+
+def _described(tag: str, generation: int) -> Counter:
+    table = tables.watched().get(_table(tag))
+    names = sorted(model._meta.label for model in table.models) if table else [_table(tag)]
+    return Counter(
+        model=", ".join(names),
+        tag=tag.partition("}")[2].lstrip(":") or "*",
+        generation=generation,
+        bumps=counters.bumps(generation),
+        seeded=counters.seeded_at(generation),
+        open_writers=counters.open_writers(generation),
+    )
+
+
+def as_dict(counter: Counter) -> dict[str, Any]:
+    """For JSON: times in ISO 8601."""
+    return {
+        "model": counter.model,
+        "tag": counter.tag,
+        "generation": counter.generation,
+        "bumps": counter.bumps,
+        "seeded": counter.seeded.isoformat(timespec="milliseconds"),
+        "open_writers": counter.open_writers,
+    }

@@ -1,0 +1,78 @@
+"""invalidate(): for what Django cannot see (another program wrote to the database)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.db import models
+
+from loom_cache import labels, tables, writes
+from loom_cache.exceptions import LoomCacheError
+from loom_cache.labels import Model
+from loom_cache.tags import Change, Changes, merge
+
+
+def invalidate(target: models.Model | Model | str, *pks: Any) -> None:
+    """Make unreadable what is cached of a model class, an instance, "app" or "app.Model"; with
+    primary keys, only of these rows and of lists. Inside atomic it takes effect on commit.
+
+    Raises LoomCacheError if there is no such model or if a primary key is of the wrong type.
+    """
+    changes, model = changes_of(target, pks)
+    if not writes.defer(model, changes):
+        writes.bump(changes)
+
+
+async def ainvalidate(target: models.Model | Model | str, *pks: Any) -> None:
+    """invalidate() without blocking the event loop."""
+    changes, model = changes_of(target, pks)
+    if not writes.defer(model, changes):
+        await writes.abump(changes)
+
+
+def changes_of(target: Any, pks: tuple[Any, ...]) -> tuple[Changes, Model]:
+    """What an invalidation of `target` changes, and the model whose database it belongs to."""
+    if isinstance(target, models.Model):
+        if pks:
+            raise LoomCacheError(
+                f"invalidate() was given an instance of {target._meta.label} and primary keys; "
+                f"give the class with primary keys, or the instance alone."
+            )
+        target, pks = type(target), (target.pk,)
+    found = _models(target)
+    if not pks:
+        return {tables.name_of(m): Change(unknown=True) for m in _with_parents(found)}, found[0]
+    if len(found) > 1:
+        raise LoomCacheError(
+            f"invalidate({target!r}, ...) names an app with {len(found)} models; primary keys "
+            f'need one model, such as "{found[0]._meta.label}".'
+        )
+    changes: Changes = {}
+    for pk in pks:
+        for model in _with_parents(found):
+            row = labels.row_of(model, pk)
+            merge(changes, {tables.name_of(model): _change(row)})
+    return changes, found[0]
+
+
+def _change(row: tables.Row | None) -> Change:
+    return Change(unknown=True) if row is None else Change(rows={row})
+
+
+def _models(target: Any) -> list[Model]:
+    if isinstance(target, str):
+        found = labels.models_named(target)
+        if not found:
+            raise LoomCacheError(f"The app {target!r} has no models; there is nothing to invalidate.")
+        return found
+    if isinstance(target, type) and issubclass(target, models.Model):
+        return [target]
+    raise LoomCacheError(
+        f"invalidate() takes a model class, an instance, or a label such as 'shop.Article', "
+        f"not {target!r}."
+    )
+
+
+def _with_parents(found: list[Model]) -> list[Model]:
+    """A row of a multi-table child is one in each of its parents' tables, too."""
+    return [one for model in found for one in (model, *model._meta.all_parents)]

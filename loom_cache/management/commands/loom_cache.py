@@ -1,0 +1,99 @@
+"""`loom_cache inspect` and `loom_cache flush`; the work is done in loom_cache.inspection."""
+
+import json
+from argparse import ArgumentTypeError
+from collections.abc import Sequence
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+
+from loom_cache import inspection
+from loom_cache.exceptions import LoomCacheError
+from loom_cache.inspection import Counter, Flushed
+
+HEADINGS = ("MODEL", "TAG", "GENERATION", "BUMPS", "SEEDED", "OPEN WRITERS")
+
+
+class Command(BaseCommand):
+    help = "Inspects and flushes the generation counters of loom_cache."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
+        inspect = actions.add_parser("inspect", help="Show generation counters.")
+        inspect.add_argument("labels", nargs="*", metavar="LABEL", help=_LABEL)
+        inspect.add_argument("--pk", help="Only the counter of this row (of one model).")
+        inspect.add_argument("--limit", type=_positive, default=100, help="Rows shown (100).")
+        inspect.add_argument("--format", choices=("table", "json"), default="table")
+        flush = actions.add_parser(
+            "flush", help="Bump generations, so that nothing cached before can be read."
+        )
+        flush.add_argument("labels", nargs="*", metavar="LABEL", help=_LABEL)
+        flush.add_argument("--pk", nargs="+", default=[], help="Only these rows (of one model).")
+        flush.add_argument("--all", action="store_true", help="Every model.")
+        flush.add_argument("--dry-run", action="store_true", help="Only say what would be bumped.")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        try:
+            if inspection.is_local():
+                self.stderr.write(
+                    "The store is in the memory of each process: this command sees and flushes "
+                    "only its own, which is empty. Set LOOM_CACHE['LOCATION'] to a Redis to share "
+                    "one."
+                )
+            getattr(self, options["action"])(options)
+        except LoomCacheError as error:
+            raise CommandError(str(error)) from error
+
+    def inspect(self, options: dict[str, Any]) -> None:
+        found = inspection.counters_of(options["labels"], pk=options["pk"], limit=options["limit"])
+        if options["format"] == "json":
+            self.stdout.write(json.dumps([inspection.as_dict(one) for one in found], indent=2))
+        elif found:
+            self.stdout.write(_table([HEADINGS, *map(_row, found)]))
+        else:
+            self.stdout.write("There are no counters: nothing is cached.")
+
+    def flush(self, options: dict[str, Any]) -> None:
+        if not options["labels"] and not options["all"]:
+            raise CommandError("Say what to flush: labels such as shop.Article, or --all.")
+        if options["labels"] and options["all"]:
+            raise CommandError("Give labels or --all, not both.")
+        done = inspection.flush(
+            options["labels"],
+            pks=options["pk"],
+            everything=options["all"],
+            dry=options["dry_run"],
+        )
+        self.stdout.write(_said(done, options["pk"]))
+
+
+_LABEL = "app_label or app_label.Model; default: all."
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise ArgumentTypeError(f"{text!r} is no positive whole number.")
+    return int(text)
+
+
+def _row(counter: Counter) -> tuple[str, ...]:
+    shown = inspection.as_dict(counter)
+    return tuple(str(shown[name]) for name in shown)
+
+
+def _table(rows: Sequence[Sequence[str]]) -> str:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    )
+
+
+def _said(done: Flushed, pks: Sequence[str]) -> str:
+    rows = f", rows {', '.join(pks)}" if pks else ""
+    what = f"{', '.join(done.models)}{rows}"
+    if done.counters is None:
+        return f"Would bump {len(done.tags)} tags of {what}."
+    if done.counters == 0:
+        return f"Nothing was cached of {what}."
+    return f"Bumped {done.counters} counters of {what}: what was cached before is not read again."

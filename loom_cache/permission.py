@@ -1,0 +1,99 @@
+"""Whether a read may use the cache at all, and whether it must keep to itself (R5)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from contextlib import ContextDecorator
+from contextvars import ContextVar, Token
+from dataclasses import dataclass
+from typing import Protocol
+
+from django.db import connections
+
+from loom_cache import config, watch
+from loom_cache.generations import GenerationalDependencyResolver
+from loom_cache.watch import Connection
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    refusal: str | None = None
+    """Why the cache is neither looked up nor filled."""
+    alone: bool = False
+    """Its load is not shared with other readers."""
+
+
+_FREE = Standing()
+_ALONE = Standing(alone=True)
+
+_bypassing: ContextVar[bool] = ContextVar("loom_cache.bypassing", default=False)
+
+
+class bypass(ContextDecorator):  # noqa: N801  used as a statement: `with bypass():`
+    """Read the database for everything inside, in this task only; also `async with`."""
+
+    def __init__(self) -> None:
+        self._tokens: list[Token[bool]] = []
+
+    def __enter__(self) -> None:
+        self._tokens.append(_bypassing.set(True))
+
+    def __exit__(self, *_exception: object) -> None:
+        _bypassing.reset(self._tokens.pop())
+
+    async def __aenter__(self) -> None:
+        self.__enter__()
+
+    async def __aexit__(self, *_exception: object) -> None:
+        self.__exit__()
+
+
+class Asking(Protocol):
+    """The part of a plan that matters here."""
+
+    def refusal(self) -> str | None:
+        """Why this question is never cached, as far as is known."""
+
+
+def standing(
+    plan: Asking, resolver: GenerationalDependencyResolver | None, *, on_loop: bool
+) -> Standing:
+    """How this code may read. `on_loop`: it runs on an event loop, where nothing may be asked
+    from the database."""
+    settings = config.current()
+    if resolver is None or settings is None:
+        return Standing("misconfigured")
+    if not settings.enabled:
+        return Standing("disabled")
+    if _bypassing.get():
+        return Standing("bypass()")
+    if not resolver.breaker.closed:
+        return Standing("unavailable")
+    refusal = plan.refusal()
+    if refusal is not None:
+        return Standing(refusal)
+    found = watch.callers_connections()
+    refusal = refused_by(found, on_loop=on_loop)
+    if refusal is not None:
+        return Standing(refusal)
+    inside = watch.recorder() is not None or any(map(watch.in_transaction, found))
+    return _ALONE if inside else _FREE
+
+
+def refused_by(found: Iterable[Connection], *, on_loop: bool) -> str | None:
+    """Why code that uses these connections must read the database itself (R5)."""
+    for connection in found:
+        if watch.testcase_block(connection) is not None and not watch.cache_in_testcases:
+            return "test case"
+        if watch.in_transaction(connection) and (
+            watch.ended_caching(connection)
+            or not watch.sees_each_commit(connection, may_ask=not on_loop)
+        ):
+            return "transaction"
+    return None
+
+
+def refused_here() -> str | None:
+    """The same, asked by a load in its own thread once it is done: what was read there may be
+    another transaction's view, whatever was known of it before."""
+    return refused_by(connections.all(initialized_only=True), on_loop=True)

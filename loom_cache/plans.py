@@ -1,0 +1,450 @@
+"""How each terminal is answered: its parts, what they depend on, how they are loaded and decoded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Protocol
+
+import msgspec
+from asgiref.sync import sync_to_async
+from django.core.exceptions import FieldError
+from django.core.paginator import EmptyPage, PageNotAnInteger, Paginator
+from django.db import NotSupportedError, models, router
+from django.db.models import QuerySet
+
+from loom_cache import config, keys, permission, prefetches, sql, tables, tags, watch
+from loom_cache.codec import decode_rows, decode_value, encode_rows, encode_value
+from loom_cache.exceptions import UnsupportedValue
+from loom_cache.reading import Loaded, Part, Plan
+
+if TYPE_CHECKING:
+    from loom_cache.query import CachedQuery
+
+
+class AnyPlan(Plan, Protocol):
+    """A plan that knows what its terminal returns."""
+
+    def finish(self, values: list[Any]) -> Any: ...
+
+
+@dataclass(slots=True)
+class Shape:
+    """What is known, in this process, of all questions that differ only in their values."""
+
+    hints: tuple[str, ...] = ()
+    """Table-level tags that such answers depend on, beside those of the model's own table."""
+    analysed: bool = False
+    whole_table: bool = False
+    """The model's own table is read for more than the row that is asked for."""
+    refusal: str | None = None
+    """Why such an answer is never cached."""
+
+    def learn(self, names: Iterable[str]) -> None:
+        widened = {name for tag in names for name in tags.widened(tag)}
+        self.hints = tuple(sorted(widened.union(self.hints)))
+
+
+@lru_cache(maxsize=4096)
+def shape_of(identity: bytes) -> Shape:
+    """The one Shape of this name; the least used are forgotten, and learnt again."""
+    return Shape()
+
+
+_SINGLE = frozenset({"get", "get_or_none", "first", "last", "latest", "earliest"})
+_VALUES = frozenset({"count", "exists", "contains", "aggregate"})
+
+
+def make(
+    query: CachedQuery[Any], operation: str, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> AnyPlan:
+    """The plan of one terminal. Runs nothing."""
+    if operation in ("get", "get_or_none"):
+        if args or kwargs:
+            query = query.followed_by("filter", args, kwargs)
+        return RowsPlan(query, operation)
+    if operation == "page":
+        return PagePlan(query, *args, **kwargs)
+    if operation == "in_bulk":
+        return _bulk(query, *args, **kwargs)
+    kind = ValuePlan if operation in _VALUES else RowsPlan
+    return kind(query, operation, args, kwargs)
+
+
+class QueryPlan:
+    """One terminal of a CachedQuery; see reading.Plan."""
+
+    def __init__(
+        self,
+        query: CachedQuery[Any],
+        operation: str,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> None:
+        self.query = query
+        self.operation = operation
+        self.label = query.model._meta.label
+        self.fresh = query.refreshes
+        self.args = tuple(map(keys.freeze, args))
+        self.kwargs = {name: keys.freeze(value) for name, value in (kwargs or {}).items()}
+        self._alias = query.database
+        self._table = tables.name_of(query.model)
+        self._refusal: str | None = None
+        self._spell()
+
+    def _spell(self) -> None:
+        """Find the key and the shape."""
+        query = self.query
+        identity = query.repository.identity(self._alias)
+        verb = "get" if self.operation == "get_or_none" else self.operation
+        try:
+            ending = keys.canonical((verb, *self.args)) + keys.canonical(self.kwargs)
+            asked = query.spelled
+            if asked is None:
+                asked = keys.canonical(query.repository.sql_of(query))
+        except UnsupportedValue:
+            self._refusal = "no canonical form"
+            ending = asked = b""
+        self.shape = shape_of(keys.canonical(identity) + query.shape + ending)
+        key = query.repository.key(keys.digest(identity + asked + b"\xc1|" + ending))
+        self.parts: Sequence[Part] = (self._part(key),)
+
+    def _part(self, key: str) -> Part:
+        query = self.query
+        own = tags.of_list(self._table) if query.row is None else tags.of_row(self._table, query.row)
+        return Part(
+            key=key,
+            required=(tags.of_table(self._table), own, *query.repository.declared()),
+            ttl=query.repository.seconds(query.seconds, many=self.operation not in _SINGLE),
+            missing_ttl=_settings().missing_ttl,
+        )
+
+    def refusal(self) -> str | None:
+        if self._refusal or self.shape.refusal:
+            return self._refusal or self.shape.refusal
+        if self._alias != router.db_for_write(self.query.model):
+            return "replica"
+        return "ignored table" if tables.touches_ignored([self._table]) else None
+
+    def asked(self) -> tuple[str, ...]:
+        required = (tag for part in self.parts for tag in part.required)
+        # An answer that says "there is none" depends on every insertion.
+        return tuple(dict.fromkeys((*required, tags.of_list(self._table), *self.shape.hints)))
+
+    def learn(self, names: Sequence[str]) -> None:
+        self.shape.learn(names)
+
+    def prepared(self) -> bool:
+        return self.shape.analysed
+
+    def prepare(self) -> None:
+        """Compile the query once to see which tables it reads."""
+        shape, own = self.shape, self._table
+        queryset = self._to_analyse()
+        if isinstance(queryset, QuerySet):  # a slice with a step has become a list
+            statement = prefetches.compiled(queryset)
+            names, certain = prefetches.tables_of(queryset)
+            touched = tables.among(statement.names | names)
+            shape.learn(tags.of_whole(touched - {own}))
+            alone = certain and own not in names and statement.mentions.count(own) <= 1
+            shape.whole_table = not alone
+            shape.refusal = _never_cached(statement, names)
+        shape.analysed = True
+
+    def _to_analyse(self) -> Any:
+        return self.query.queryset()
+
+    def load(self, missing: Sequence[int]) -> list[Loaded]:
+        with watch.recorded() as seen:
+            value = self._fetch()
+        loaded = Loaded(value)
+        loaded.refusal = self.not_stored(seen)
+        if loaded.refusal is None:
+            self._encode(loaded)
+            loaded.tags = self.depends_on(seen, self.parts[0], loaded)
+        return [loaded]
+
+    async def aload(self, missing: Sequence[int]) -> list[Loaded]:
+        loaded: list[Loaded] = await sync_to_async(self.load, thread_sensitive=True)(missing)
+        return loaded
+
+    def not_stored(self, seen: watch.Recorder) -> str | None:
+        """Why what has been read must not be kept, judged from what really ran."""
+        if self.shape.refusal is None:
+            self.shape.refusal = seen_refusal(seen)
+        return self.refusal() or permission.refused_here()
+
+    def depends_on(self, seen: watch.Recorder, part: Part, loaded: Loaded) -> tuple[str, ...]:
+        others = tables.among(seen.names) - {self._table}
+        whole = self.shape.whole_table or loaded.missing or self._table in seen.repeated
+        own = (tags.of_list(self._table),) if whole else ()
+        found = (*part.required, *own, *self.shape.hints, *tags.of_whole(others), *seen.tags)
+        return tuple(dict.fromkeys(found))
+
+    def _fetch(self) -> Any:
+        raise NotImplementedError
+
+    def _encode(self, loaded: Loaded) -> None:
+        raise NotImplementedError
+
+    def _keep(self, loaded: Loaded, encode: Callable[[], bytes]) -> None:
+        """Encode into `loaded`, or say why not."""
+        try:
+            body = encode()
+        except UnsupportedValue as error:
+            loaded.refusal = f"not representable: {error}"
+            return
+        if len(body) > _settings().max_value_bytes:
+            loaded.refusal = "larger than MAX_VALUE_BYTES"
+        else:
+            loaded.body = body
+
+
+class RowsPlan(QueryPlan):
+    """A terminal whose answer is rows: one of them, or all."""
+
+    def _fetch(self) -> list[Any]:
+        queryset = self.query.queryset()
+        if self.operation == "list":
+            return list(queryset)
+        if self.operation == "in_bulk":
+            return list(queryset.in_bulk(*self.args, **self.kwargs).values())
+        try:
+            verb = "get" if self.operation == "get_or_none" else self.operation
+            row = getattr(queryset, verb)(*self.args, **self.kwargs)
+        except self.query.model.DoesNotExist:  # type: ignore[attr-defined]
+            return []
+        return [] if row is None else [row]
+
+    def _encode(self, loaded: Loaded) -> None:
+        rows = loaded.value
+        loaded.missing = not rows
+        if len(rows) > _settings().max_rows:
+            loaded.refusal = "more than MAX_ROWS rows"
+        else:
+            self._keep(loaded, lambda: encode_rows(rows, custom_prefetches=self.query.prefetches()))
+
+    def decode(self, at: int, body: msgspec.Raw) -> list[Any]:
+        return decode_rows(body, prefetches=self.query.prefetches())
+
+    def finish(self, values: list[Any]) -> Any:
+        rows = values[0]
+        if self.operation == "list":
+            return rows
+        if self.operation == "in_bulk":
+            name = self.kwargs.get("field_name", "pk")
+            return {getattr(row, name): row for row in rows}
+        if rows:
+            return rows[0]
+        if self.operation in ("get", "latest", "earliest"):
+            model = self.query.model
+            raise model.DoesNotExist(  # type: ignore[attr-defined]
+                f"{model._meta.object_name} matching query does not exist."
+            )
+        return None
+
+
+class ValuePlan(QueryPlan):
+    """A terminal whose answer is a value: a count, a flag, a dict of aggregates."""
+
+    def _part(self, key: str) -> Part:
+        part = super()._part(key)
+        # It says something of rows that are not there, too.
+        part.required = tuple(dict.fromkeys((*part.required, tags.of_list(self._table))))
+        return part
+
+    def _to_analyse(self) -> Any:
+        queryset = self.query.queryset()
+        if self.operation == "aggregate":
+            try:
+                return queryset.annotate(*self.args, **self.kwargs)
+            except (FieldError, ValueError, TypeError, NotSupportedError):
+                return queryset  # the load shows what is wrong, or what else it touches
+        return queryset
+
+    def _fetch(self) -> Any:
+        return getattr(self.query.queryset(), self.operation)(*self.args, **self.kwargs)
+
+    def _encode(self, loaded: Loaded) -> None:
+        self._keep(loaded, lambda: encode_value(loaded.value))
+
+    def decode(self, at: int, body: msgspec.Raw) -> Any:
+        return decode_value(body)
+
+    def finish(self, values: list[Any]) -> Any:
+        return values[0]
+
+
+class BulkPlan(RowsPlan):
+    """`in_bulk` by primary key: an entry for each row, the same that `get(pk=)` uses."""
+
+    def __init__(self, query: CachedQuery[Any], rows: Sequence[tables.Row]) -> None:
+        self._rows = rows
+        self._single = [RowsPlan(query.followed_by("filter", (), {"pk": row}), "get") for row in rows]
+        super().__init__(query, "in_bulk")
+        self.shape = self._single[0].shape
+        self._refusal = self._single[0]._refusal
+        self.parts = [plan.parts[0] for plan in self._single]
+
+    def load(self, missing: Sequence[int]) -> list[Loaded]:
+        with watch.recorded() as seen:
+            found = self.query.queryset().in_bulk([self._rows[at] for at in missing])
+        refusal = self.not_stored(seen)
+        return [self._loaded(at, found, seen, refusal) for at in missing]
+
+    def _loaded(
+        self, at: int, found: dict[Any, Any], seen: watch.Recorder, refusal: str | None
+    ) -> Loaded:
+        row = found.get(self._rows[at])
+        loaded = Loaded([] if row is None else [row], refusal=refusal)
+        if refusal is None:
+            self._encode(loaded)
+            loaded.tags = self.depends_on(seen, self.parts[at], loaded)
+        return loaded
+
+    def finish(self, values: list[Any]) -> dict[Any, Any]:
+        return {row.pk: row for rows in values for row in rows}
+
+
+def _bulk(
+    query: CachedQuery[Any], id_list: Iterable[Any] | None = None, *, field_name: str = "pk"
+) -> AnyPlan:
+    if id_list is not None:
+        id_list = list(id_list)
+        if not id_list and query.by_row:
+            return Known({}, query.model._meta.label, "in_bulk")
+    pk = query.model._meta.pk
+    if id_list is not None and query.by_row and field_name in ("pk", pk.name, pk.attname):
+        rows = [tables.as_row(pk, value) for value in id_list]
+        known = list(dict.fromkeys(row for row in rows if row is not None))
+        if None not in rows and len(known) <= _settings().max_rows:
+            return BulkPlan(query, known)
+    kwargs = {} if field_name == "pk" else {"field_name": field_name}
+    return RowsPlan(query, "in_bulk", (id_list,), kwargs)
+
+
+class Joint:
+    """Several plans asked for together."""
+
+    def __init__(self, members: Sequence[QueryPlan], operation: str) -> None:
+        self.members = members
+        self.operation = operation
+        self.label = members[0].label
+        self.fresh = members[0].fresh
+        self.parts = [plan.parts[0] for plan in members]
+
+    def refusal(self) -> str | None:
+        return next(filter(None, (plan.refusal() for plan in self.members)), None)
+
+    def asked(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(tag for plan in self.members for tag in plan.asked()))
+
+    def learn(self, names: Sequence[str]) -> None:
+        for plan in self.members:
+            plan.learn(names)
+
+    def prepared(self) -> bool:
+        return all(plan.prepared() for plan in self.members)
+
+    def prepare(self) -> None:
+        for plan in self.members:
+            plan.prepare()
+
+    def load(self, missing: Sequence[int]) -> list[Loaded]:
+        return [loaded for at in missing for loaded in self.members[at].load([0])]
+
+    async def aload(self, missing: Sequence[int]) -> list[Loaded]:
+        loaded: list[Loaded] = await sync_to_async(self.load, thread_sensitive=True)(missing)
+        return loaded
+
+    def decode(self, at: int, body: msgspec.Raw) -> Any:
+        return self.members[at].decode(0, body)  # type: ignore[attr-defined]
+
+
+class PagePlan(Joint):
+    """One page: its rows and the count."""
+
+    def __init__(self, query: CachedQuery[Any], number: Any, size: int) -> None:
+        if isinstance(size, bool) or not isinstance(size, int) or size < 1:
+            raise ValueError(f"A page's size is a positive whole number, not {size!r}.")
+        self._size = size
+        self._number = _page_number(number)
+        start = (self._number - 1) * size
+        rows = RowsPlan(query.sliced(slice(start, start + size)), "list")
+        super().__init__([rows, ValuePlan(query, "count")], "page")
+
+    def finish(self, values: list[Any]) -> Any:
+        rows, count = values
+        paginator = Paginator(rows, self._size)
+        paginator.__dict__["count"] = count  # a cached property: the rows are but one page
+        return paginator._get_page(rows, paginator.validate_number(self._number), paginator)
+
+
+def _page_number(number: Any) -> int:
+    """As Paginator.validate_number, which would first want to know the count."""
+    try:
+        if isinstance(number, float) and not number.is_integer():
+            raise ValueError
+        number = int(number)
+    except (TypeError, ValueError):
+        raise PageNotAnInteger(Paginator.default_error_messages["invalid_page"]) from None
+    if number < 1:
+        raise EmptyPage(Paginator.default_error_messages["min_page"])
+    return int(number)
+
+
+class Known:
+    """An answer that needs neither cache nor database."""
+
+    parts: Sequence[Part] = ()
+    fresh = False
+
+    def __init__(self, value: Any, label: str, operation: str) -> None:
+        self._value, self.label, self.operation = value, label, operation
+
+    def refusal(self) -> str | None:
+        return None
+
+    def asked(self) -> tuple[str, ...]:
+        return ()
+
+    def learn(self, names: Sequence[str]) -> None: ...
+
+    def prepared(self) -> bool:
+        return True
+
+    def prepare(self) -> None: ...
+
+    def load(self, missing: Sequence[int]) -> list[Loaded]:
+        return []
+
+    async def aload(self, missing: Sequence[int]) -> list[Loaded]:
+        return []
+
+    def decode(self, at: int, body: msgspec.Raw) -> Any:
+        raise IndexError(at)
+
+    def finish(self, values: list[Any]) -> Any:
+        return self._value
+
+
+def seen_refusal(seen: watch.Recorder) -> str | None:
+    """Why an answer whose load ran these statements is never cached."""
+    if seen.ended_caching:
+        return "its load writes, locks or sets"
+    if seen.volatile:
+        return f"{seen.volatile}() in the query"
+    ignored = tables.touches_ignored(seen.names)
+    return f"ignored table {ignored}" if ignored else None
+
+
+def _never_cached(statement: sql.Statement, names: Iterable[str]) -> str | None:
+    ends, volatile = statement.ends_caching, statement.volatile
+    return seen_refusal(
+        watch.Recorder(names={*statement.names, *names}, ended_caching=ends, volatile=volatile)
+    )
+
+
+def _settings() -> config.CacheConfig:
+    return config.current() or config.CacheConfig()

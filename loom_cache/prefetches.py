@@ -1,0 +1,80 @@
+"""Which tables prefetch_related reaches, found from the models alone (nothing is run)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from django.core.exceptions import EmptyResultSet, FieldDoesNotExist
+from django.db import models
+from django.db.models import Prefetch, QuerySet
+
+from loom_cache import sql, tables
+
+
+def tables_of(queryset: QuerySet[Any]) -> tuple[set[str], bool]:
+    """The tables that the QuerySet's prefetches read, and whether these are certainly all: a
+    generic relation or a property shows only what it reads when it runs."""
+    names: set[str] = set()
+    certain = True
+    for lookup in queryset._prefetch_related_lookups:
+        through = lookup.prefetch_through if isinstance(lookup, Prefetch) else str(lookup)
+        for model in _models_along(queryset.model, through.split("__")):
+            certain = certain and model is not None
+            names.update(_tables_of_model(model))
+        if isinstance(lookup, Prefetch) and lookup.queryset is not None:
+            inner, inner_certain = _of_given(lookup.queryset)
+            names |= inner
+            certain = certain and inner_certain
+    return names, certain
+
+
+def _of_given(queryset: QuerySet[Any]) -> tuple[set[str], bool]:
+    names, certain = tables_of(queryset)
+    return names | set(compiled(queryset).names), certain
+
+
+def compiled(queryset: QuerySet[Any]) -> sql.Statement:
+    """The SELECT that a QuerySet stands for, read as SQL."""
+    compiler = queryset.query.clone().get_compiler(using=queryset.db)
+    try:
+        text, _ = compiler.as_sql()
+    except EmptyResultSet:
+        return sql.read("")
+    return sql.read(text, vendor=compiler.connection.vendor)
+
+
+def _models_along(
+    model: type[models.Model] | None, parts: Iterable[str]
+) -> Iterator[type[models.Model] | None]:
+    """Each model on the way, the tables between included; None where it cannot be told."""
+    for part in parts:
+        relation = _relation(model, part) if model is not None else None
+        if relation is None:
+            yield None
+            return
+        through = getattr(relation, "through", None) or getattr(
+            getattr(relation, "remote_field", None), "through", None
+        )
+        if through is not None:
+            yield through
+        model = relation.related_model
+        yield model
+
+
+def _relation(model: type[models.Model], name: str) -> Any:
+    for relation in model._meta.related_objects:
+        if relation.get_accessor_name() == name:
+            return relation
+    try:
+        relation = model._meta.get_field(name)
+    except FieldDoesNotExist:
+        return None
+    return relation if isinstance(relation.related_model, type) else None
+
+
+def _tables_of_model(model: type[models.Model] | None) -> Iterator[str]:
+    if model is not None:
+        yield tables.name_of(model)
+        for parent in model._meta.all_parents:
+            yield tables.name_of(parent)

@@ -1,0 +1,212 @@
+"""CachedQuery: a chain of QuerySet methods that is recorded, spelled out as a key, and replayed on
+a real QuerySet only when the answer has to be loaded."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from django.core.exceptions import EmptyResultSet, FieldError
+from django.db import NotSupportedError, models, router
+from django.db.models import Prefetch, QuerySet
+
+from loom_cache import keys, plans, tables
+from loom_cache.api import ReadingAPI
+from loom_cache.exceptions import ConfigurationError, UnsupportedValue
+
+if TYPE_CHECKING:
+    from loom_cache.repository import CachedRepository
+
+Row = TypeVar("Row")
+Step = tuple[str, tuple[Any, ...], dict[str, Any]]
+
+_BY_ROW = frozenset(
+    "filter exclude order_by reverse annotate alias select_related prefetch_related only defer "
+    "fetch_mode".split()
+)
+"""Methods after which each row of the answer is still an instance of the model, by primary key."""
+
+
+class CachedQuery(ReadingAPI[Row]):
+    """An immutable question to a repository. Building one runs nothing; see ReadingAPI."""
+
+    def __init__(self, repository: CachedRepository[Any]) -> None:
+        self.repository = repository
+        self.steps: tuple[Step, ...] = ()
+        self.spelled: bytes | None = b""
+        """What tells this question from others of the repository; None: only its SQL can."""
+        self.shape = b""
+        """The same without the values: questions of one shape touch the same tables."""
+        self.row: tables.Row | None = None
+        """The primary key, if the chain fixes it."""
+        self.by_row = True
+        self.seconds: float | None = None
+        self.refreshes = False
+        self._alias: str | None = None
+
+    @property
+    def model(self) -> type[models.Model]:
+        return self.repository.model
+
+    @property
+    def database(self) -> str:
+        """The alias it reads from."""
+        return self._alias or self.repository.using or router.db_for_read(self.model)
+
+    def queryset(self) -> QuerySet[Any]:
+        """The chain, replayed on Django's own QuerySet."""
+        made = self.repository.base().using(self.database)
+        for method, args, kwargs in self.steps:
+            if method == "[]":
+                made = made[args[0]]
+            else:
+                made = getattr(made, method)(*map(_as_queryset, args), **_as_querysets(kwargs))
+        return made
+
+    def prefetches(self) -> dict[str, Prefetch[Any]]:
+        """Prefetch objects with querysets of their own, by the path they fill."""
+        steps = (args for method, args, _ in self.steps if method == "prefetch_related")
+        given = [lookup for args in steps for lookup in args]
+        found = [*self.repository.base_prefetches(), *given]
+        return {
+            one.prefetch_to: one
+            for one in found
+            if isinstance(one, Prefetch) and one.queryset is not None
+        }
+
+    def plan(self, operation: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> plans.AnyPlan:
+        """How a terminal is answered."""
+        return plans.make(self, operation, args, kwargs)
+
+    # How it grows.
+
+    def _query(self) -> CachedQuery[Row]:
+        return self
+
+    def _copy(self) -> CachedQuery[Any]:
+        made: CachedQuery[Any] = copy.copy(self)
+        return made
+
+    def followed_by(
+        self, method: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> CachedQuery[Any]:
+        """The query with one more step; its arguments are out of reach of later changes."""
+        made = self._copy()
+        frozen = tuple(map(keys.freeze, args))
+        named = {name: keys.freeze(value) for name, value in kwargs.items()}
+        if method in ("filter", "exclude"):
+            named, row = self._by_primary_key(named)
+            if row is not None and method == "filter":
+                made.row = row
+        made.steps = (*self.steps, (method, frozen, named))
+        made.by_row = self.by_row and method in _BY_ROW
+        made._spell(method, frozen, named)
+        return made
+
+    def _spell(self, method: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        try:
+            rest = keys.canonical((method, *map(_spelling, args)))
+            named = {name: _spelling(value) for name, value in kwargs.items()}
+            if self.spelled is not None:
+                self.spelled += rest + keys.canonical(named)
+        except UnsupportedValue:
+            self.spelled = None
+            rest = method.encode()
+        if method in ("filter", "exclude") and not args:
+            self.shape += keys.canonical((method, *named)) if self.spelled is not None else rest
+        else:
+            self.shape += rest + (keys.canonical(named) if self.spelled is not None else b"")
+
+    def _by_primary_key(self, kwargs: dict[str, Any]) -> tuple[dict[str, Any], tables.Row | None]:
+        """`id=7`, `pk="7"` and `pk__exact=7` are one question: they become `pk=7`."""
+        pk = self.model._meta.pk
+        named, row = {}, None
+        for name, value in sorted(kwargs.items()):
+            bare = name.removesuffix("__exact")
+            if bare in ("pk", pk.name, pk.attname):
+                key = tables.as_row(pk, value)
+                if key is not None:
+                    bare, value, row = "pk", key, key
+                named[bare if key is not None else name] = value
+            else:
+                named[bare] = value
+        return named, row
+
+    def sliced(self, at: slice) -> CachedQuery[Any]:
+        for bound in (at.start, at.stop):
+            if bound is not None and bound < 0:
+                raise ValueError("Negative indexing is not supported.")
+        made = self._copy()
+        made.steps = (*self.steps, ("[]", (at,), {}))
+        made.by_row = False
+        made._spell("[]", (at,), {})
+        return made
+
+    def with_alias(self, alias: str | None) -> CachedQuery[Any]:
+        made = self._copy()
+        made._alias = alias
+        return made
+
+    def refreshing(self) -> CachedQuery[Any]:
+        made = self._copy()
+        made.refreshes = True
+        return made
+
+    def kept_for(self, seconds: float) -> CachedQuery[Any]:
+        if isinstance(seconds, bool) or not isinstance(seconds, int | float):
+            raise ConfigurationError(
+                f"cache_for({seconds!r}) wants a number of seconds, such as cache_for(60)."
+            )
+        if not 0 < seconds < math.inf:
+            raise ConfigurationError(
+                f"cache_for({seconds!r}) wants a positive number of seconds; to read past the "
+                f"cache use fresh() or `with bypass():`."
+            )
+        made = self._copy()
+        made.seconds = seconds
+        return made
+
+    def __repr__(self) -> str:
+        chain = "".join(f".{method}(...)" for method, _, _ in self.steps)
+        return f"<CachedQuery {type(self.repository).__name__}{chain}>"
+
+
+def _as_queryset(value: Any) -> Any:
+    """A cached query or repository given as an argument takes part as its QuerySet."""
+    return value._query().queryset() if isinstance(value, ReadingAPI) else value
+
+
+def _as_querysets(kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: _as_queryset(value) for name, value in kwargs.items()}
+
+
+def _spelling(value: Any) -> Any:
+    """What stands for an argument in the key: a query by its own spelling or by its SQL."""
+    if isinstance(value, ReadingAPI):
+        query = value._query()
+        if query.spelled is None:
+            return _spelling(query.queryset())
+        return ("cached query", query.repository.identity(query.database), query.spelled)
+    if isinstance(value, QuerySet):
+        return ("queryset", value.model, *sql_of(value))
+    if isinstance(value, Prefetch) and value.queryset is not None:
+        parts = (value.prefetch_through, value.prefetch_to, value.to_attr)
+        return ("prefetch", *parts, _spelling(value.queryset))
+    return value
+
+
+def sql_of(queryset: QuerySet[Any]) -> tuple[Any, ...]:
+    """What a QuerySet asks, as SQL and parameters, and what it makes of the rows."""
+    prefetched = [_spelling(lookup) for lookup in queryset._prefetch_related_lookups]
+    made_of = (queryset._iterable_class.__qualname__, queryset.db, prefetched)
+    compiler = queryset.query.clone().get_compiler(using=queryset.db)
+    try:
+        text, params = compiler.as_sql()
+    except EmptyResultSet:
+        return (*made_of, "empty")
+    except (FieldError, ValueError, TypeError, NotSupportedError) as error:
+        # Whatever is wrong with it shows, as Django says it, when it is loaded.
+        raise UnsupportedValue(f"The QuerySet has no SQL of its own: {error}") from error
+    return (*made_of, text, tuple(params))

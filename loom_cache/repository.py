@@ -1,0 +1,180 @@
+"""CachedRepository: where a model's cached reads are declared."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, ClassVar, TypeVar, get_args, get_origin
+
+from django.conf import settings
+from django.db import connections, models
+from django.db.models import QuerySet
+from django.db.models.manager import BaseManager
+from django.utils import timezone
+
+from loom_cache import config, keys, labels, tables, tags, watch, writes
+from loom_cache.api import ReadingAPI
+from loom_cache.codec.shapes import shape_of
+from loom_cache.exceptions import ConfigurationError
+from loom_cache.query import CachedQuery, sql_of
+
+ModelT = TypeVar("ModelT", bound=models.Model)
+
+declared_repositories: list[type[CachedRepository[Any]]] = []
+"""Every repository class of this process, for the system checks."""
+
+
+class CachedRepository(ReadingAPI[ModelT]):
+    """Cached reads of one model: a mixin without constructor arguments and without state.
+
+    Declare `queryset` (fixed when the class is made) or `model`; the rest is optional.
+    """
+
+    model: Any = None
+    queryset: Any = None
+    ttl: float | None = None
+    """Seconds that single rows are kept; None: by the settings."""
+    list_ttl: float | None = None
+    """Seconds for everything with more than one row, and for counts and aggregates."""
+    depends_on: Sequence[type[models.Model] | str] = ()
+    """Models that every answer depends on besides those its queries touch."""
+    using: str | None = None
+    """The database alias to read from; None: router.db_for_read at every read."""
+    version: int | str = 1
+    """Change it to abandon all entries made before."""
+    static: bool = False
+    """The base queryset is the same for everybody, although it is made anew at every read."""
+
+    _made_by_code: ClassVar[bool] = False
+    _in_context: ClassVar[bool] = False
+    _identities: ClassVar[dict[Any, bytes]]
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        declared = vars(cls).get("queryset")
+        if declared is not None and not isinstance(declared, QuerySet):
+            raise ConfigurationError(
+                f"{cls.__qualname__}.queryset is a {type(declared).__name__}; give a QuerySet, "
+                f"such as Article.objects.all()."
+            )
+        if declared is not None:
+            cls.model = declared.model
+        elif cls.model is None:
+            cls.model = _model_of_bases(cls)
+        for name in ("ttl", "list_ttl"):
+            check_seconds(f"{cls.__qualname__}.{name}", getattr(cls, name))
+        cls._identities = {}
+        if cls.model is not None:
+            cls._made_by_code = _made_by_code(cls)
+            cls._in_context = cls._made_by_code and not cls.static
+            declared_repositories.append(cls)
+            writes.name_rows_of(cls.model)
+
+    def vary(self) -> Any:
+        """What else the answer depends on (a tenant, a language): any value with a canonical
+        form. Called at every read."""
+        return None
+
+    def get_queryset(self) -> QuerySet[Any]:
+        """The QuerySet that every chain starts from."""
+        if self.queryset is not None:
+            made: QuerySet[Any] = self.queryset.all()
+            return made
+        if self.model is None:
+            name = type(self).__name__
+            raise ConfigurationError(
+                f"{name} declares neither `model` nor `queryset`; give it one of them, such as "
+                f"`class {name}(CachedRepository[Article]): model = Article`."
+            )
+        found: QuerySet[Any] = self.model._default_manager.all()
+        return found
+
+    # What the plans want to know. ---------------------------------------------------------------
+
+    def _query(self) -> CachedQuery[ModelT]:
+        return CachedQuery(self)
+
+    def base(self) -> QuerySet[Any]:
+        """The QuerySet to replay a chain on."""
+        return self.get_queryset()
+
+    def base_prefetches(self) -> Sequence[Any]:
+        """What the base queryset prefetches; none is built where one is declared."""
+        if type(self).get_queryset is not CachedRepository.get_queryset or self.queryset is None:
+            return self.get_queryset()._prefetch_related_lookups if self._made_by_code else ()
+        lookups: Sequence[Any] = self.queryset._prefetch_related_lookups
+        return lookups
+
+    def sql_of(self, query: CachedQuery[Any]) -> tuple[Any, ...]:
+        """What stands in the key for a chain whose arguments have no canonical form."""
+        return sql_of(query.queryset())
+
+    def identity(self, alias: str) -> bytes:
+        """What tells this repository's questions, asked here and now, from all others."""
+        database = connections.settings.get(alias) or connections[alias].settings_dict
+        place = (alias, str(database["NAME"]), str(database["HOST"]), str(database["PORT"]))
+        known = self._identities.get(place)
+        if known is None:
+            known = self._identities[place] = keys.canonical(
+                (self.model._meta.label, shape_of(self.model).fingerprint, self.version, place)
+            ) + (b"" if self._in_context else self._base_spelled(alias))
+        return known + self._circumstances(alias)
+
+    def _circumstances(self, alias: str) -> bytes:
+        varied = self.vary()
+        zone = timezone.get_current_timezone_name() if settings.USE_TZ else None
+        here = keys.canonical((zone, varied, watch.testcase_token(alias)))
+        return here + self._base_spelled(alias) if self._in_context else here
+
+    def _base_spelled(self, alias: str) -> bytes:
+        return keys.canonical(sql_of(self.get_queryset().using(alias)))
+
+    def key(self, digest: str) -> str:
+        """The entry's key, relative to the gateway's prefix."""
+        in_force = config.current()
+        tenant = in_force.namespace_callable if in_force is not None else None
+        prefix = f"ns-{keys.safe(str(tenant()))}:" if tenant is not None else ""
+        return f"{prefix}e:{self.model._meta.label_lower}:{digest}"
+
+    def declared(self) -> tuple[str, ...]:
+        """The tags of `depends_on`."""
+        if not self.depends_on:
+            return ()
+        return tags.of_whole(tables.name_of(model) for model in labels.models_of(self.depends_on))
+
+    def seconds(self, wanted: float | None, *, many: bool) -> float:
+        """The TTL of an answer: cache_for, else the class, else the settings."""
+        own = wanted or (self.list_ttl if many else self.ttl)
+        if own is not None:
+            return own
+        in_force = config.current() or config.CacheConfig()
+        return in_force.ttl_for(self.model._meta.label, many=many)
+
+
+def _model_of_bases(cls: type) -> type[models.Model] | None:
+    """The model in `CachedRepository[Article]`."""
+    for base in vars(cls).get("__orig_bases__", ()):
+        if get_origin(base) is not None:
+            for argument in get_args(base):
+                if isinstance(argument, type) and issubclass(argument, models.Model):
+                    return argument
+    return None
+
+
+def _made_by_code(cls: type[CachedRepository[Any]]) -> bool:
+    """Whether the base queryset is made by code that may look at who is asking."""
+    if cls.get_queryset is not CachedRepository.get_queryset:
+        return True
+    if cls.queryset is not None:
+        return False
+    manager = type(cls.model._default_manager)
+    return manager.get_queryset is not BaseManager.get_queryset  # type: ignore[attr-defined]
+
+
+def check_seconds(name: str, value: Any) -> None:
+    if value is None:
+        return
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
+        raise ConfigurationError(
+            f"{name} is {value!r}; a TTL is a positive number of seconds, such as 300."
+        )

@@ -1,0 +1,125 @@
+"""Whether the store may be asked, and what becomes of bumps that it did not acknowledge.
+
+A circuit breaker (Nygard, Release It!): three failures in a row, or one lost bump, open it. While
+it is open reads go to the database at once and bumps are queued; a background thread probes the
+store once a second and closes the breaker when the queue has landed.
+"""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import os
+import threading
+from collections.abc import Callable, Iterable
+from time import monotonic
+
+from loom_cache.exceptions import StoreUnavailable
+
+logger = logging.getLogger("loom_cache")
+
+FAILURES_TO_OPEN = 3
+PROBE_INTERVAL = 1.0
+"""Seconds."""
+MOST_QUEUED = 10_000
+"""Tags; beyond it rows are given up for their whole tables, which are few."""
+
+
+class Breaker:
+    """The state of one store as this process sees it.
+
+    `land(tags)` bumps them and raises StoreUnavailable if the store did not answer; with no tags
+    it only asks whether the store is there.
+    """
+
+    def __init__(self, land: Callable[[list[str]], object]) -> None:
+        self._land = land
+        self._reset()
+        os.register_at_fork(after_in_child=self._reset)
+        atexit.register(self._at_exit)
+
+    def _reset(self) -> None:
+        # A forked child starts anew: its parent keeps the queue and lands it.
+        self.closed = True
+        self._failures = 0
+        self._lost: dict[str, None] = {}
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+        self._stop = threading.Event()
+
+    def succeeded(self) -> None:
+        """Note an answer of the store."""
+        self._failures = 0
+
+    def failed(self, error: StoreUnavailable) -> None:
+        """Note that a request was not answered."""
+        self._failures += 1
+        if self._failures >= FAILURES_TO_OPEN:
+            self._open(error)
+
+    def lose(self, tags: Iterable[str], error: StoreUnavailable | None = None) -> None:
+        """Queue bumps that were not acknowledged; they are retried until they land."""
+        with self._lock:
+            self._lost.update(dict.fromkeys(tags))
+            if len(self._lost) > MOST_QUEUED:
+                self._lost = dict.fromkeys(tag.partition("}")[0] + "}" for tag in self._lost)
+        self._open(error)
+
+    def stop(self) -> None:
+        """End the probing: another store has taken this one's place."""
+        self._stop.set()
+        atexit.unregister(self._at_exit)
+
+    def _open(self, error: StoreUnavailable | None) -> None:
+        with self._lock:
+            was_closed, self.closed = self.closed, False
+            if self._thread is None or not self._thread.is_alive():
+                self._thread = threading.Thread(
+                    target=self._probe, name="loom_cache-probe", daemon=True
+                )
+                self._thread.start()
+        if was_closed:
+            logger.warning(
+                "The cache store does not answer (%s): reads go to the database and "
+                "invalidations are queued until it is back.",
+                error,
+            )
+
+    def _probe(self) -> None:
+        since = monotonic()
+        while not self._stop.wait(PROBE_INTERVAL):
+            if self._try_to_close():
+                logger.warning(
+                    "The cache store answers again after %.1f s; queued invalidations have landed.",
+                    monotonic() - since,
+                )
+                return
+
+    def _try_to_close(self) -> bool:
+        with self._lock:
+            lost = list(self._lost)
+        try:
+            self._land(lost)
+        except StoreUnavailable:
+            return False
+        with self._lock:
+            for tag in lost:
+                self._lost.pop(tag, None)
+            self.closed = not self._lost
+            self._failures = 0
+            if self.closed:
+                self._thread = None
+            return self.closed
+
+    def _at_exit(self) -> None:
+        self._stop.set()
+        if not self._lost:
+            return
+        try:
+            self._land(list(self._lost))
+        except StoreUnavailable:
+            logger.warning(
+                "%d invalidations could not be delivered before this process ended: other "
+                "processes may be stale until the entries' TTL.",
+                len(self._lost),
+            )

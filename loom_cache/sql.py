@@ -1,0 +1,414 @@
+"""What a SQL statement does, read from its text alone (pure; no connection, no registry).
+
+The reading errs on one side only: a statement may be taken for a write, or for a write to more
+than it changes, never the other way round. Literals, quoted identifiers and comments cannot
+pass for keywords.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Literal, NamedTuple
+
+Control = Literal["begin", "commit", "rollback", "savepoint", "rollback to", "release"]
+Reach = Literal["none", "insert", "rows", "tables", "everything"]
+
+_TOKEN = re.compile(
+    r"""
+    (?P<skip>\s+|--[^\n]*|/\*(?!!).*?\*/)
+  | (?P<string>[eE]'(?:[^'\\]|\\.|'')*'|[bBnNxX]?'(?:[^']|'')*'|\$(?P<tag>\w*)\$.*?\$(?P=tag)\$)
+  | (?P<quoted>"(?:[^"]|"")*"|`(?:[^`]|``)*`)
+  | (?P<placeholder>%s|%\(\w+\)s|%%)
+  | (?P<number>\d[\w.]*)
+  | (?P<word>[^\W\d][\w$]*)
+  | (?P<mark>.)
+    """,
+    re.VERBOSE | re.DOTALL,
+)
+# MySQL alone reads a backslash inside an ordinary literal as an escape.
+_MYSQL_STRING = re.compile(r"'(?:[^'\\]|\\.|'')*'|\"(?:[^\"\\]|\\.|\"\")*\"", re.DOTALL)
+
+_VERBS = frozenset(
+    "INSERT UPDATE DELETE MERGE TRUNCATE REPLACE CALL DO EXECUTE EXEC COPY LOAD REFRESH INTO "
+    "CREATE ALTER DROP RENAME PREPARE HANDLER IMPORT".split()
+)
+_DDL = frozenset("CREATE ALTER DROP RENAME".split())
+_OPAQUE = frozenset("CALL DO EXECUTE EXEC PREPARE HANDLER".split())
+_VOLATILE = frozenset(
+    "RANDOM RAND NOW CURRENT_TIMESTAMP CURRENT_DATE CURRENT_TIME LOCALTIME LOCALTIMESTAMP "
+    "STATEMENT_TIMESTAMP CLOCK_TIMESTAMP TRANSACTION_TIMESTAMP TIMEOFDAY SYSDATE SYSTIMESTAMP "
+    "GETDATE CURDATE CURTIME UTC_TIMESTAMP UTC_DATE UTC_TIME UNIX_TIMESTAMP RANDOMBLOB "
+    "GEN_RANDOM_UUID UUID UUIDV4 UUIDV7 UUID_GENERATE_V1 UUID_GENERATE_V4 NEXTVAL CURRVAL "
+    "LASTVAL CURRENT_USER SESSION_USER PG_BACKEND_PID TXID_CURRENT CONNECTION_ID "
+    "LAST_INSERT_ROWID CHANGES TOTAL_CHANGES CURRENT_SETTING".split()
+)
+_LONGEST_REMEMBERED = 4096
+"""Characters; longer statements (bulk inserts) are read each time, not kept in memory."""
+
+
+class Token(NamedTuple):
+    kind: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """`WHERE column = value` or `column IN (values)`, and nothing else."""
+
+    column: str
+    first: int
+    """Position of the first value among the statement's parameters."""
+    values: tuple[int | None, ...]
+    """A number written in the statement, or None where a parameter gives it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """What one text of SQL does.
+
+    `reach` says how much a write may change: nothing, rows added to `target`, the rows of
+    `target` that `condition` names, anything in the tables of `names`, or anything at all.
+    """
+
+    names: frozenset[str]
+    """Every identifier in it, lower-case: each table it touches is among them."""
+    reach: Reach = "none"
+    target: str | None = None
+    condition: Condition | None = None
+    deletes: bool = False
+    cascades: bool = False
+    ends_caching: bool = False
+    """It writes, locks or sets something: what this transaction reads is its own from here on."""
+    defines: bool = False
+    returns: bool = False
+    """It hands back rows (`RETURNING`): some databases commit it only when they are fetched."""
+    sets: bool = False
+    volatile: str | None = None
+    """The function (in upper case) that makes its answer differ from one call to the next."""
+    control: Control | None = None
+    savepoint: str | None = None
+    mentions: tuple[str, ...] = ()
+    """Identifiers that are not qualifiers (not followed by a dot), in order, repeats included."""
+
+    @property
+    def writes(self) -> bool:
+        return self.reach != "none"
+
+
+UNREADABLE = Statement(names=frozenset(), reach="everything", ends_caching=True, deletes=True)
+
+
+def read(sql: str, *, vendor: str = "") -> Statement:
+    """Read one text of SQL as `connection.vendor` would; placeholders are Django's `%s`."""
+    if len(sql) > _LONGEST_REMEMBERED:
+        return _read(sql, vendor)
+    return _remembered(sql, vendor)
+
+
+def _read(sql: str, vendor: str) -> Statement:
+    tokens = _tokens(sql, vendor)
+    if tokens is None:
+        return UNREADABLE
+    pieces = [piece for piece in _pieces(tokens) if piece]
+    if not pieces:
+        return Statement(names=frozenset())
+    if len(pieces) > 1:
+        return _several([_one(piece, vendor) for piece in pieces])
+    return _one(pieces[0], vendor)
+
+
+_remembered = lru_cache(maxsize=4096)(_read)
+
+
+def _tokens(sql: str, vendor: str) -> list[Token] | None:
+    """None where a literal does not end or a comment hides code: it cannot be read."""
+    if vendor == "mysql":
+        sql = _MYSQL_STRING.sub(lambda match: "''" if match[0][0] == "'" else match[0], sql)
+    tokens = []
+    for match in _TOKEN.finditer(sql):
+        kind = match.lastgroup if match.lastgroup != "tag" else "string"
+        if kind == "skip":
+            continue
+        text = match[0]
+        if kind == "mark" and (text in "'\"`" or sql.startswith(("/*", "$$"), match.start())):
+            return None
+        if kind == "word":
+            text = text.upper()
+        elif kind == "quoted":
+            text = text[1:-1]
+        tokens.append(Token(str(kind), text))
+    return tokens
+
+
+def _pieces(tokens: list[Token]) -> Iterator[list[Token]]:
+    piece: list[Token] = []
+    for token in tokens:
+        if token == ("mark", ";"):
+            yield piece
+            piece = []
+        else:
+            piece.append(token)
+    yield piece
+
+
+def _several(parts: list[Statement]) -> Statement:
+    """Several statements in one text: their tables together, never single rows."""
+    writes = any(part.writes for part in parts)
+    everything = any(part.reach == "everything" for part in parts)
+    controls = [part.control for part in parts if part.control in ("begin", "commit", "rollback")]
+    return Statement(
+        names=frozenset().union(*(part.names for part in parts)),
+        reach="everything" if everything else "tables" if writes else "none",
+        deletes=any(part.deletes for part in parts),
+        cascades=any(part.cascades for part in parts),
+        ends_caching=any(part.ends_caching for part in parts),
+        defines=any(part.defines for part in parts),
+        returns=any(part.returns for part in parts),
+        sets=any(part.sets for part in parts),
+        volatile=next((part.volatile for part in parts if part.volatile), None),
+        control=controls[-1] if controls else None,
+        mentions=tuple(name for part in parts for name in part.mentions),
+    )
+
+
+def _one(tokens: list[Token], vendor: str) -> Statement:
+    words = [token.text if token.kind == "word" else "" for token in tokens]
+    control, savepoint = _control(words, tokens)
+    verbs = _verbs(words, tokens)
+    sets = words[0] == "SET" or words[0] == "RESET" or "SET_CONFIG" in words
+    reach, target, condition = _reach(words, tokens, verbs, vendor)
+    return Statement(
+        names=frozenset(
+            token.text.lower() for token in tokens if token.kind in ("word", "quoted")
+        ),
+        reach=reach,
+        target=target,
+        condition=condition,
+        deletes=bool(verbs & {"DELETE", "TRUNCATE", "REPLACE", "MERGE", "DROP"})
+        or reach == "everything",
+        cascades="CASCADE" in words and "TRUNCATE" in verbs,
+        ends_caching=bool(verbs) or sets or _locks(words),
+        defines=bool(verbs & _DDL),
+        returns="RETURNING" in words,
+        sets=sets,
+        volatile=_volatile(tokens),
+        control=control,
+        savepoint=savepoint,
+        mentions=tuple(_mentions(tokens)),
+    )
+
+
+def _mentions(tokens: list[Token]) -> Iterator[str]:
+    for token, after in zip(tokens, [*tokens[1:], Token("mark", "")], strict=True):
+        if token.kind in ("word", "quoted") and after.text != ".":
+            yield token.text.lower()
+
+
+def _control(words: list[str], tokens: list[Token]) -> tuple[Control | None, str | None]:
+    first = words[0]
+    if first in ("BEGIN", "START"):
+        return "begin", None
+    if first in ("COMMIT", "END"):
+        return "commit", None
+    if first == "SAVEPOINT":
+        return "savepoint", tokens[-1].text.lower()
+    if first == "RELEASE":
+        return "release", tokens[-1].text.lower()
+    if first in ("ROLLBACK", "ABORT"):
+        return ("rollback to", tokens[-1].text.lower()) if "TO" in words else ("rollback", None)
+    return None, None
+
+
+def _verbs(words: list[str], tokens: list[Token]) -> frozenset[str]:
+    return frozenset(
+        word
+        for at, word in enumerate(words)
+        if word in _VERBS and not _harmless(word, at, words, tokens)
+    )
+
+
+def _harmless(word: str, at: int, words: list[str], tokens: list[Token]) -> bool:
+    """A verb's word that writes nothing where it stands."""
+    after = tokens[at + 1].text if at + 1 < len(tokens) else ""
+    if word == "UPDATE":  # FOR UPDATE, FOR NO KEY UPDATE, ON CONFLICT ... DO UPDATE
+        return words[at - 1] in ("FOR", "DO") or words[max(at - 3, 0) : at] == ["FOR", "NO", "KEY"]
+    if word == "DO":
+        return after in ("NOTHING", "UPDATE")
+    if word == "REPLACE":  # the function, and INSERT OR REPLACE is found by its INSERT
+        return after == "("
+    if word == "INTO":  # of INSERT INTO and the like; SELECT ... INTO has no other verb
+        return bool({"INSERT", "MERGE", "REPLACE"} & set(words[:at]))
+    if at and tokens[at - 1].text == ".":
+        return True
+    return False
+
+
+def _locks(words: list[str]) -> bool:
+    if words[0] == "LOCK" or "GET_LOCK" in words or any("ADVISORY" in word for word in words):
+        return True
+    return any(
+        word == "FOR" and words[at + 1 : at + 2] and words[at + 1] in ("UPDATE", "SHARE", "NO", "KEY")
+        for at, word in enumerate(words)
+    ) or any(words[at : at + 3] == ["LOCK", "IN", "SHARE"] for at in range(len(words)))
+
+
+def _volatile(tokens: list[Token]) -> str | None:
+    for at, (kind, text) in enumerate(tokens):
+        if kind == "string" and text.strip("'").lower() == "now":
+            return "NOW"
+        if kind == "word" and text in _VOLATILE and not (at and tokens[at - 1].text == "."):
+            return text
+    return None
+
+
+def _reach(
+    words: list[str], tokens: list[Token], verbs: frozenset[str], vendor: str
+) -> tuple[Reach, str | None, Condition | None]:
+    if not verbs:
+        return "none", None, None
+    if verbs & _OPAQUE:
+        return "everything", None, None
+    first = words[0]
+    if verbs == {"INSERT"} and first == "INSERT":
+        target = _name_after("INTO", words, tokens)
+        if target is None:
+            return "tables", None, None
+        return ("tables" if _upserts(words) else "insert"), target, None
+    if verbs == {first} and first in ("UPDATE", "DELETE") and vendor != "mysql":
+        return _reach_of_change(first, words, tokens)
+    return "tables", None, None
+
+
+def _upserts(words: list[str]) -> bool:
+    pairs = set(zip(words, words[1:], strict=False))
+    return bool(pairs & {("DO", "UPDATE"), ("ON", "DUPLICATE"), ("OR", "REPLACE")})
+
+
+def _name_after(word: str, words: list[str], tokens: list[Token]) -> str | None:
+    if word not in words:
+        return None
+    return _name(tokens, words.index(word) + 1)[0]
+
+
+def _name(tokens: list[Token], at: int) -> tuple[str | None, int]:
+    """The table named at `at` (its last part, if a schema stands before it) and what follows."""
+    if at < len(tokens) and tokens[at] == ("word", "ONLY"):
+        at += 1
+    name = None
+    while at < len(tokens) and tokens[at].kind in ("word", "quoted"):
+        name = tokens[at].text.lower()
+        at += 1
+        if at < len(tokens) and tokens[at].text == ".":
+            at += 1
+            continue
+        break
+    return name, at
+
+
+def _reach_of_change(
+    verb: str, words: list[str], tokens: list[Token]
+) -> tuple[Reach, str | None, Condition | None]:
+    """An UPDATE or DELETE without any other writing verb in it."""
+    start = 1
+    if verb == "UPDATE" and words[1:2] == ["OR"]:
+        start = 3
+    if verb == "DELETE":
+        start = 2 if words[1:2] == ["FROM"] else len(tokens)
+    target, at = _name(tokens, start)
+    if words[at : at + 1] == ["AS"]:
+        return "tables", target, None
+    expected = ("SET",) if verb == "UPDATE" else ("WHERE", "RETURNING", "")
+    if target is None or (words[at] if at < len(words) else "") not in expected:
+        return "tables", None, None
+    condition = _condition(verb, target, at, words, tokens)
+    return ("rows" if condition else "tables"), target, condition
+
+
+def _condition(
+    verb: str, target: str, at: int, words: list[str], tokens: list[Token]
+) -> Condition | None:
+    where = _top_level("WHERE", at, words, tokens)
+    if where is None:
+        return None
+    between = range(at, where)
+    if any(words[i] in ("FROM", "USING", "JOIN") and _depth(tokens, at, i) == 0 for i in between):
+        return None
+    end = _top_level("RETURNING", where, words, tokens) or len(tokens)
+    found = _names_rows(target, tokens[where + 1 : end])
+    if found is None:
+        return None
+    column, values = found
+    if verb == "UPDATE" and _assigns(column, at, where, tokens):
+        return None
+    if any(token.kind == "placeholder" and token.text.startswith("%(") for token in tokens):
+        return None
+    first = sum(token == ("placeholder", "%s") for token in tokens[:where])
+    return Condition(column=column, first=first, values=values)
+
+
+def _depth(tokens: list[Token], start: int, at: int) -> int:
+    depth = 0
+    for token in tokens[start:at]:
+        depth += {"(": 1, ")": -1}.get(token.text, 0) if token.kind == "mark" else 0
+    return depth
+
+
+def _top_level(word: str, start: int, words: list[str], tokens: list[Token]) -> int | None:
+    depth = 0
+    for at in range(start, len(tokens)):
+        if tokens[at].kind == "mark":
+            depth += {"(": 1, ")": -1}.get(tokens[at].text, 0)
+        elif depth == 0 and words[at] == word:
+            return at
+    return None
+
+
+def _names_rows(
+    target: str, tokens: list[Token]
+) -> tuple[str, tuple[int | None, ...]] | None:
+    """`[target.]column = value` or `[target.]column IN (value, ...)`, to the last token."""
+    while len(tokens) > 2 and tokens[0].text == "(" and tokens[-1].text == ")":
+        tokens = tokens[1:-1]
+    if len(tokens) > 2 and tokens[1].text == ".":
+        if tokens[0].text.lower() != target:
+            return None
+        tokens = tokens[2:]
+    if len(tokens) < 3 or tokens[0].kind not in ("word", "quoted"):
+        return None
+    column, operator, rest = tokens[0].text.lower(), tokens[1], tokens[2:]
+    if operator.text == "=" and len(rest) == 1:
+        values = rest
+    elif operator == ("word", "IN") and rest[0].text == "(" and rest[-1].text == ")":
+        values, commas = rest[1:-1:2], rest[2:-1:2]
+        if len(rest) % 2 == 0 or any(comma.text != "," for comma in commas):
+            return None
+    else:
+        return None
+    read = tuple(_value(token) for token in values)
+    return None if "?" in read else (column, read)  # type: ignore[return-value]
+
+
+def _value(token: Token) -> int | None | Literal["?"]:
+    if token == ("placeholder", "%s"):
+        return None
+    if token.kind == "number" and token.text.isdecimal():
+        return int(token.text)
+    return "?"
+
+
+def _assigns(column: str, start: int, end: int, tokens: list[Token]) -> bool:
+    """Whether SET gives `column` a new value (or a tuple of columns does, which is not read)."""
+    depth = 0
+    for at in range(start + 1, end):
+        token = tokens[at]
+        if token.kind == "mark":
+            depth += {"(": 1, ")": -1}.get(token.text, 0)
+        begins = tokens[at - 1].text == "," or at == start + 1
+        if depth <= 1 and begins and token.text == "(":
+            return True
+        if depth == 0 and token.text.lower() == column and tokens[at + 1].text == "=":
+            return True
+    return False

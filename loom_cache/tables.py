@@ -1,0 +1,153 @@
+"""The tables of the app registry: what each is called in SQL, and which others hang on it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any
+from uuid import UUID
+
+from django.apps import apps
+from django.core.exceptions import ValidationError
+from django.db import models
+from django.db.models.signals import class_prepared
+
+from loom_cache import config
+
+Model = type[models.Model]
+Row = int | str | UUID
+"""A primary key that can be told from another by its value alone."""
+
+
+@dataclass(slots=True)
+class Table:
+    """One database table; several models (proxies, parents, unmanaged twins) may share it."""
+
+    name: str
+    models: list[Model] = field(default_factory=list)
+    tied: set[str] = field(default_factory=set)
+    """Tables joined to this one by a foreign key, in either direction."""
+    dependents: set[str] = field(default_factory=set)
+    """Tables whose foreign key points here."""
+    database_cascades: set[str] = field(default_factory=set)
+    """Those of them whose rows the database itself changes when a row here is deleted."""
+    ignored: bool = False
+
+    @property
+    def pk(self) -> models.Field[Any, Any]:
+        return self.models[0]._meta.pk
+
+    def row(self, value: object, vendor: str) -> Row | None:
+        """The row that `WHERE pk = value` names; None where equal values need not be the same
+        text (a collation that folds case) or the type is unknown."""
+        if not all(_compares_exactly(model._meta.pk, vendor) for model in self.models):
+            return None
+        return as_row(self.pk, value)
+
+
+def as_row(pk: models.Field[Any, Any], value: object) -> Row | None:
+    """`value` as the primary key's own Python type, or None if it is no row's key."""
+    while isinstance(pk, models.ForeignKey):
+        pk = pk.target_field
+    if type(value) is int and isinstance(pk, models.IntegerField):
+        return value
+    if value is None or isinstance(value, bool | float):
+        return None
+    try:
+        row = pk.to_python(value)
+    except (ValidationError, TypeError, ValueError, OverflowError):
+        return None
+    return row if type(row) in (int, str, UUID) else None
+
+
+def _compares_exactly(pk: models.Field[Any, Any], vendor: str) -> bool:
+    while isinstance(pk, models.ForeignKey):
+        pk = pk.target_field
+    if isinstance(pk, models.IntegerField | models.UUIDField):
+        return True
+    binary = vendor in ("postgresql", "sqlite")
+    return binary and type(pk) in (models.CharField, models.SlugField) and not pk.db_collation
+
+
+def name_of(model: Model) -> str:
+    """The table's name as SQL mentions it: lower-case, without a schema written into db_table."""
+    return model._meta.db_table.rpartition('"."')[2].strip('"').lower()
+
+
+@cache
+def watched() -> Mapping[str, Table]:
+    """Every table of the app registry by name, ignored ones included (they are marked)."""
+    settings = config.current()
+    ignored = {label.lower() for label in settings.ignore} if settings else set()
+    found: dict[str, Table] = {}
+    every = apps.get_models(include_auto_created=True, include_swapped=True)
+    for model in every:
+        table = found.setdefault(name_of(model), Table(name_of(model)))
+        table.models.append(model)
+        table.ignored = table.ignored or model._meta.label_lower in ignored
+    for model in every:
+        _tie(model, found)
+    return found
+
+
+def _tie(model: Model, found: dict[str, Table]) -> None:
+    for relation in model._meta.local_fields:
+        target = getattr(relation.remote_field, "model", None)
+        if target is None or name_of(target) not in found:
+            continue
+        here, there = found[name_of(model)], found[name_of(target)]
+        here.tied.add(there.name)
+        there.tied.add(here.name)
+        there.dependents.add(here.name)
+        if _acts_in_database(relation):
+            there.database_cascades.add(here.name)
+
+
+def _acts_in_database(relation: models.Field[Any, Any]) -> bool:
+    """DB_CASCADE and its peers (Django 6.1): the database changes rows no statement names."""
+    on_delete = getattr(relation.remote_field, "on_delete", None)
+    acting = (getattr(models, name, None) for name in ("DB_CASCADE", "DB_SET_NULL", "DB_SET_DEFAULT"))
+    return on_delete is not None and any(on_delete is action for action in acting)
+
+
+def swept(names: Iterable[str], *, all_keys: bool) -> set[str]:
+    """Tables whose rows the database changes itself when rows of `names` are deleted,
+    transitively; with `all_keys` (TRUNCATE ... CASCADE) along every foreign key."""
+    known, seen, todo = watched(), set[str](), list(names)
+    while todo:
+        table = known.get(todo.pop())
+        if table is None:
+            continue
+        reached = (table.dependents if all_keys else table.database_cascades) - seen
+        seen |= reached
+        todo.extend(reached)
+    return seen
+
+
+def among(names: Iterable[str]) -> set[str]:
+    """Those of `names` that are tables of the registry and not ignored."""
+    known = watched()
+    return {name for name in names if name in known and not known[name].ignored}
+
+
+def touches_ignored(names: Iterable[str]) -> str | None:
+    """The first of `names` that is an ignored table: its writes go unseen."""
+    known = watched()
+    return next((name for name in names if name in known and known[name].ignored), None)
+
+
+@cache
+def neighbours(name: str) -> frozenset[str]:
+    """The table and those tied to it by a foreign key."""
+    table = watched().get(name)
+    return frozenset({name} | table.tied) if table else frozenset({name})
+
+
+def forget(**_kwargs: object) -> None:
+    """Read the registry anew at the next look (a model was added, IGNORE was changed)."""
+    watched.cache_clear()
+    neighbours.cache_clear()
+
+
+class_prepared.connect(forget, dispatch_uid="loom_cache.tables")

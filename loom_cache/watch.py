@@ -1,0 +1,321 @@
+"""What each database connection is doing: statements, savepoints, commits, rollbacks.
+
+Publishes, and knows nobody. A statement is seen through Django's execute_wrappers; the end of a
+transaction by wrapping `commit`, `rollback` and `close` of each connection INSTANCE, for Django has
+no hook for a failing COMMIT, a rollback or a manual commit (docs/decisions/0002). Nothing else is
+ever patched.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from functools import wraps
+from typing import Any, Protocol
+from uuid import uuid4
+
+from django.db import connections
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.backends.signals import connection_created
+
+from loom_cache import sql
+
+Connection = BaseDatabaseWrapper
+
+
+@dataclass(frozen=True, slots=True)
+class Executed:
+    """A statement that a cursor has run, or tried to."""
+
+    statement: sql.Statement
+    params: Any
+    many: bool
+    error: BaseException | None
+
+
+class Listener(Protocol):
+    """Who wants to know. Each is called in the thread that uses the connection."""
+
+    def before(self, connection: Connection) -> None:
+        """Something is about to happen on the connection: what came before it is complete."""
+
+    def executed(self, connection: Connection, done: Executed) -> None: ...
+
+    def committed(self, connection: Connection, *, failed: bool) -> None:
+        """A COMMIT was sent; `failed`: it raised, and may have happened all the same."""
+
+    def rolled_back(self, connection: Connection) -> None: ...
+
+
+@dataclass(slots=True)
+class _State:
+    begun: bool = False
+    """BEGIN was seen as a statement of its own (SQLite's atomic, or raw SQL)."""
+    ended_caching: bool = False
+    isolation: str | None = None
+    data: dict[str, Any] = field(default_factory=dict)
+    """What listeners keep about this connection."""
+
+
+_listeners: list[Listener] = []
+_STATE = "_loom_cache_state"
+
+_used: ContextVar[tuple["weakref.ref[Connection]", ...]] = ContextVar(
+    "loom_cache.connections", default=()
+)
+"""The connections that this context has used: async code sees other objects in `connections`."""
+
+_recorders: ContextVar["Recorder | None"] = ContextVar("loom_cache.recorder", default=None)
+
+cache_in_testcases = False
+"""Set by loom_cache.testing: reads inside TestCase's own atomic blocks use the cache."""
+
+
+@dataclass(slots=True)
+class Recorder:
+    """What ran on behalf of one load: the identifiers its statements named."""
+
+    names: set[str] = field(default_factory=set)
+    repeated: set[str] = field(default_factory=set)
+    """Those that more than one statement named."""
+    tags: set[str] = field(default_factory=set)
+    """What cached reads inside the load depend on: they run no statement."""
+    ended_caching: bool = False
+    volatile: str | None = None
+
+
+def install() -> None:
+    """Watch every connection, those that exist already and those to come. Idempotent."""
+    connection_created.connect(_on_connection_created, dispatch_uid="loom_cache.watch")
+    for connection in connections.all(initialized_only=True):
+        watch(connection)
+
+
+def listen(listener: Listener) -> None:
+    if listener not in _listeners:
+        _listeners.append(listener)
+
+
+def _on_connection_created(connection: Connection, **_kwargs: object) -> None:
+    watch(connection)
+    connection.__dict__[_STATE].isolation = None
+
+
+def watch(connection: Connection) -> None:
+    if _see_statement not in connection.execute_wrappers:
+        # First, so that it stays when a block that added its own pops the last one.
+        connection.execute_wrappers.insert(0, _see_statement)
+    if _STATE in connection.__dict__:
+        return
+    connection.__dict__[_STATE] = _State()
+    for name, after in (("commit", _committed), ("rollback", _rolled_back), ("close", _closed)):
+        setattr(connection, name, _wrapped(connection, getattr(connection, name), after))
+
+
+def _wrapped(
+    connection: Connection, original: Callable[[], None], after: Callable[..., None]
+) -> Callable[[], None]:
+    @wraps(original)
+    def wrapper() -> None:
+        if after is not _closed:
+            _publish("before", connection)
+        try:
+            original()
+        except BaseException:
+            after(connection, failed=True)
+            raise
+        after(connection, failed=False)
+
+    return wrapper
+
+
+def _publish(event: str, connection: Connection, *args: Any, **kwargs: Any) -> None:
+    for listener in _listeners:
+        getattr(listener, event)(connection, *args, **kwargs)
+
+
+def _committed(connection: Connection, *, failed: bool) -> None:
+    if not failed:
+        _end(connection)
+    _publish("committed", connection, failed=failed)
+
+
+def _rolled_back(connection: Connection, *, failed: bool) -> None:
+    _end(connection)
+    if not failed:
+        _publish("rolled_back", connection)
+
+
+def _closed(connection: Connection, *, failed: bool) -> None:
+    # Closing ends every statement whose result had not been fetched. Whether it rolled anything
+    # back is not always known (an in-memory SQLite stays open): what is pending is bumped.
+    _publish("before", connection)
+    _publish("committed", connection, failed=True)
+    if connection.connection is None or connection.closed_in_transaction:
+        _end(connection)
+
+
+def _end(connection: Connection) -> None:
+    state = connection.__dict__[_STATE]
+    state.begun = state.ended_caching = False
+
+
+def state_data(connection: Connection) -> dict[str, Any]:
+    """A place for what a listener keeps about `connection`."""
+    watch(connection)
+    data: dict[str, Any] = connection.__dict__[_STATE].data
+    return data
+
+
+def _see_statement(
+    execute: Callable[..., Any], text: Any, params: Any, many: bool, context: dict[str, Any]
+) -> Any:
+    connection: Connection = context["connection"]
+    state: _State = connection.__dict__[_STATE]
+    _remember(connection)
+    statement = _read(text, connection)
+    _publish("before", connection)
+    if statement.control == "begin":
+        state.begun = True
+    if statement.ends_caching and in_transaction(connection):
+        state.ended_caching = True
+    if statement.sets:
+        state.isolation = None
+    _record(statement)
+    error: BaseException | None = None
+    try:
+        return execute(text, params, many, context)
+    except BaseException as raised:
+        error = raised
+        raise
+    finally:
+        if statement.control in ("commit", "rollback"):
+            _end(connection)
+        _publish("executed", connection, Executed(statement, params, many, error))
+
+
+def _read(text: Any, connection: Connection) -> sql.Statement:
+    """Text may be str, bytes or one of psycopg's composable objects."""
+    if isinstance(text, bytes):
+        text = text.decode("utf-8", "replace")
+    elif hasattr(text, "as_string"):
+        text = text.as_string(connection.connection)
+    if not isinstance(text, str):
+        return sql.UNREADABLE
+    return sql.read(text, vendor=connection.vendor)
+
+
+def _remember(connection: Connection) -> None:
+    used = _used.get()
+    if any(reference() is connection for reference in used):
+        return
+    kept = [
+        reference
+        for reference in used
+        if (other := reference()) is not None and other.alias != connection.alias
+    ]
+    _used.set((*kept, weakref.ref(connection)))
+
+
+def callers_connections() -> list[Connection]:
+    """The connections of the code that is asking: those its context used, and its thread's."""
+    found = [connection for reference in _used.get() if (connection := reference()) is not None]
+    found += [one for one in connections.all(initialized_only=True) if one not in found]
+    return found
+
+
+def in_transaction(connection: Connection) -> bool:
+    """Whether what is written now becomes visible only later, at a commit.
+
+    The blocks of Django's TestCase, which never commit, count only as long as caching inside
+    them has not been switched on.
+    """
+    blocks = connection.atomic_blocks
+    if cache_in_testcases and testcase_block(connection) is not None:
+        return any(not getattr(block, "_from_testcase", False) for block in blocks)
+    state: _State | None = connection.__dict__.get(_STATE)
+    begun = state is not None and state.begun
+    return connection.in_atomic_block or begun or _autocommit_off(connection)
+
+
+def _autocommit_off(connection: Connection) -> bool:
+    # Django's own attribute says False on a connection that has never been opened.
+    return connection.connection is not None and not connection.autocommit
+
+
+def testcase_block(connection: Connection) -> object | None:
+    """The innermost atomic block that TestCase opened, if there is one."""
+    return next(
+        (b for b in reversed(connection.atomic_blocks) if getattr(b, "_from_testcase", False)),
+        None,
+    )
+
+
+def testcase_token(alias: str) -> str | None:
+    """A name for the TestCase whose data this code sees, where caching in it is switched on."""
+    if not cache_in_testcases:
+        return None
+    blocks = (testcase_block(one) for one in callers_connections() if one.alias == alias)
+    block = next(filter(None, blocks), None)
+    if block is None:
+        return None
+    token: str = block.__dict__.setdefault("_loom_cache_token", uuid4().hex)
+    return token
+
+
+def ended_caching(connection: Connection) -> bool:
+    """Whether this transaction has written, locked or set something."""
+    state: _State | None = connection.__dict__.get(_STATE)
+    return state is not None and state.ended_caching
+
+
+def sees_each_commit(connection: Connection, *, may_ask: bool) -> bool:
+    """Whether each statement in a transaction sees what was committed before it (READ COMMITTED).
+
+    Asked from the database once per connection, since settings do not tell. `may_ask` is false
+    where no statement may be run (an event loop's thread): unknown is then taken for no.
+    """
+    if connection.vendor != "postgresql":
+        return False
+    state: _State = connection.__dict__[_STATE] if _STATE in connection.__dict__ else _State()
+    if state.isolation is None and may_ask and not connection.needs_rollback:
+        with connection.cursor() as cursor:
+            cursor.execute("SHOW transaction_isolation")
+            isolation = cursor.fetchone()[0]
+        connection.__dict__[_STATE].isolation = isolation
+        return bool(isolation in ("read committed", "read uncommitted"))
+    return state.isolation in ("read committed", "read uncommitted")
+
+
+@contextmanager
+def recorded() -> Iterator[Recorder]:
+    """Note what the statements of this block touch, across await and threads."""
+    outer = _recorders.get()
+    recorder = Recorder()
+    token = _recorders.set(recorder)
+    try:
+        yield recorder
+    finally:
+        _recorders.reset(token)
+        if outer is not None:
+            outer.repeated |= recorder.repeated | (outer.names & recorder.names)
+            outer.names |= recorder.names
+            outer.tags |= recorder.tags
+            outer.ended_caching = outer.ended_caching or recorder.ended_caching
+
+
+def recorder() -> Recorder | None:
+    """That of the load this code runs in, if it runs in one."""
+    return _recorders.get()
+
+
+def _record(statement: sql.Statement) -> None:
+    recorder = _recorders.get()
+    if recorder is not None:
+        recorder.repeated |= recorder.names & statement.names
+        recorder.names |= statement.names
+        recorder.ended_caching = recorder.ended_caching or statement.ends_caching
+        recorder.volatile = recorder.volatile or statement.volatile

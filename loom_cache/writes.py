@@ -1,0 +1,281 @@
+"""What was written: statements and signals become changes, gathered per connection and bumped
+as the first thing after COMMIT (W1-W6).
+
+Outside a transaction a change is bumped as its statement returns; on rollback it is forgotten.
+Bumping too much is always allowed; too little never.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from django.db import IntegrityError, connections, models, router
+from django.db.models.signals import m2m_changed, post_delete, post_save
+
+from loom_cache import generations, metrics, sql, tables, tags, watch
+from loom_cache.tables import Row
+from loom_cache.tags import Change, Changes
+from loom_cache.watch import Connection, Executed
+
+_PENDING = "pending"
+_UNSETTLED = "unsettled"
+
+
+class Pending:
+    """The changes of one transaction; a layer for each open savepoint."""
+
+    def __init__(self) -> None:
+        self._layers: list[tuple[str | None, Changes]] = [(None, {})]
+
+    def add(self, changes: Mapping[str, Change]) -> None:
+        tags.merge(self._layers[-1][1], changes)
+
+    def savepoint(self, name: str | None) -> None:
+        self._layers.append((name, {}))
+
+    def roll_back_to(self, name: str | None) -> None:
+        at = self._find(name)
+        if at is not None:
+            self._layers[at:] = [(name, {})]
+
+    def release(self, name: str | None) -> None:
+        at = self._find(name)
+        if at is not None:
+            self._fold(at)
+
+    def _find(self, name: str | None) -> int | None:
+        found = [at for at, (layer, _) in enumerate(self._layers) if at and layer == name]
+        return found[-1] if found else None
+
+    def _fold(self, start: int) -> None:
+        for _, changes in self._layers[start:]:
+            tags.merge(self._layers[start - 1][1], changes)
+        del self._layers[start:]
+
+    def changes(self) -> Changes:
+        self._fold(1)
+        return self._layers[0][1]
+
+
+class _Writes:
+    """Listens to every connection (watch.Listener)."""
+
+    def before(self, connection: Connection) -> None:
+        settle(connection)
+
+    def executed(self, connection: Connection, done: Executed) -> None:
+        statement = done.statement
+        if statement.control is not None:
+            self._follow_savepoints(connection, statement)
+        changes = changes_of(statement, done.params, many=done.many, vendor=connection.vendor)
+        if isinstance(done.error, IntegrityError):
+            # The database has just told this code of somebody else's committed write (W5).
+            bump(_with_neighbours(changes))
+        if changes:
+            _note(connection, changes)
+            if not watch.in_transaction(connection) and _commits_when_fetched(connection, statement):
+                watch.state_data(connection)[_UNSETTLED] = changes
+            elif statement.defines and not connection.features.can_rollback_ddl:
+                bump(_pending(connection).changes())  # such a database commits before DDL
+        if statement.control in ("commit", "rollback"):
+            self._raw_end(connection)
+
+    def _follow_savepoints(self, connection: Connection, statement: sql.Statement) -> None:
+        pending = _pending(connection)
+        if statement.control == "savepoint":
+            pending.savepoint(statement.savepoint)
+        elif statement.control == "rollback to":
+            pending.roll_back_to(statement.savepoint)
+        elif statement.control == "release":
+            pending.release(statement.savepoint)
+            if not watch.in_transaction(connection):  # caching inside TestCase is switched on
+                _flush(connection)
+
+    def _raw_end(self, connection: Connection) -> None:
+        # COMMIT or ROLLBACK as SQL: Django's own idea of the transaction may differ, so that
+        # what is pending is bumped, and kept as long as Django says that it is not over.
+        if watch.in_transaction(connection):
+            bump(_pending(connection).changes())
+        else:
+            _flush(connection)
+
+    def committed(self, connection: Connection, *, failed: bool) -> None:
+        if failed:  # it may have happened; what is pending stays until rollback or close
+            bump(_with_neighbours(_pending(connection).changes()))
+            if connection.connection is None:
+                _forget(connection)
+        else:
+            _flush(connection)
+
+    def rolled_back(self, connection: Connection) -> None:
+        _forget(connection)
+
+
+def install() -> None:
+    """Start listening. Idempotent."""
+    watch.listen(_listener)
+    post_save.connect(_settle_after_save, dispatch_uid="loom_cache.settle")
+
+
+def name_rows_of(model: type[models.Model]) -> None:
+    """Connect the signals that name the rows of `model` (W2).
+
+    A listener of post_delete makes QuerySet.delete() select its rows and delete them by primary
+    key: precise invalidation for one more query. So only models that are read through a
+    repository have one.
+    """
+    uid = "loom_cache.rows"
+    post_save.connect(_name_row, sender=model, dispatch_uid=uid)
+    post_delete.connect(_name_row, sender=model, dispatch_uid=uid)
+    for relation in model._meta.many_to_many:
+        through = relation.remote_field.through
+        m2m_changed.connect(_name_links, sender=through, dispatch_uid=uid)
+
+
+def changes_of(
+    statement: sql.Statement, params: Any, *, many: bool = False, vendor: str = ""
+) -> Changes:
+    """What `statement` may have changed (W3); ignored tables are left out."""
+    if not statement.writes:
+        return {}
+    if statement.reach == "everything":
+        return {name: Change(unknown=True) for name in tables.among(tables.watched())}
+    changes = _changes_named(statement, params, many=many, vendor=vendor)
+    if statement.deletes:
+        # Of an ignored table too: what hangs on it is not ignored.
+        named = [statement.target] if statement.target else statement.names
+        swept = tables.swept(named, all_keys=statement.cascades)
+        tags.merge(changes, {name: Change(unknown=True) for name in tables.among(swept)})
+    return changes
+
+
+def _changes_named(
+    statement: sql.Statement, params: Any, *, many: bool, vendor: str
+) -> Changes:
+    target = statement.target
+    if target is None:
+        return {name: Change(unknown=True) for name in tables.among(statement.names)}
+    if not tables.among([target]):
+        return {}
+    if statement.reach == "insert":
+        return {target: Change()}
+    rows = None if many else _rows_named(statement, params, vendor)
+    return {target: Change(unknown=True) if rows is None else Change(rows=rows)}
+
+
+def _rows_named(statement: sql.Statement, params: Any, vendor: str) -> set[Row] | None:
+    """The rows of `WHERE pk = ...`; None if the condition is on another column or unclear."""
+    condition = statement.condition
+    if condition is None or condition.column != _pk_column(statement.target):
+        return None
+    given = iter(_values(params, condition.first))
+    table = tables.watched()[str(statement.target)]
+    rows = {
+        table.row(next(given, None) if value is None else value, vendor)
+        for value in condition.values
+    }
+    return None if None in rows else rows  # type: ignore[return-value]
+
+
+def _pk_column(target: str | None) -> str | None:
+    pk = tables.watched()[str(target)].pk
+    return pk.column.lower() if pk.column else None  # a composite key has none
+
+
+def _values(params: Any, first: int) -> Iterable[object]:
+    return params[first:] if isinstance(params, list | tuple) else ()
+
+
+def _with_neighbours(changes: Changes) -> Changes:
+    return {
+        name: Change(unknown=True)
+        for table in changes
+        for name in tables.among(tables.neighbours(table))
+    }
+
+
+def _commits_when_fetched(connection: Connection, statement: sql.Statement) -> bool:
+    return connection.vendor == "sqlite" and statement.returns
+
+
+def _note(connection: Connection, changes: Changes) -> None:
+    if watch.in_transaction(connection):
+        _pending(connection).add(changes)
+    else:
+        bump(changes)
+
+
+def _pending(connection: Connection) -> Pending:
+    pending: Pending = watch.state_data(connection).setdefault(_PENDING, Pending())
+    return pending
+
+
+def _forget(connection: Connection) -> None:
+    watch.state_data(connection).pop(_PENDING, None)
+
+
+def _flush(connection: Connection) -> None:
+    pending = watch.state_data(connection).pop(_PENDING, None)
+    if pending is not None:
+        bump(pending.changes())
+
+
+def settle(connection: Connection) -> None:
+    """Bump again what a statement changed whose result had still to be fetched when it was
+    bumped first: SQLite commits it only then (W4)."""
+    changes = watch.state_data(connection).pop(_UNSETTLED, None)
+    if changes:
+        bump(changes)
+
+
+def bump(changes: Mapping[str, Change]) -> None:
+    """Make whatever depends on `changes` unreadable: one round trip, never an error."""
+    names = tags.of_changes(changes)
+    resolver = generations.resolver()
+    if names and resolver is not None:
+        resolver.publish_sync(names)
+        metrics.emit(metrics.Bump(tuple(names)))
+
+
+async def abump(changes: Mapping[str, Change]) -> None:
+    names = tags.of_changes(changes)
+    resolver = generations.resolver()
+    if names and resolver is not None:
+        await resolver.publish(names)
+        metrics.emit(metrics.Bump(tuple(names)))
+
+
+def defer(model: type[models.Model], changes: Changes) -> bool:
+    """Leave `changes` to the commit of the transaction that the caller is in on the database
+    `model` is written to; False if there is none."""
+    alias = router.db_for_write(model)
+    for connection in watch.callers_connections():
+        if connection.alias == alias and watch.in_transaction(connection):
+            _pending(connection).add(changes)
+            return True
+    return False
+
+
+def _settle_after_save(using: str, **_kwargs: object) -> None:
+    settle(connections[using])
+
+
+def _name_row(sender: type[models.Model], instance: models.Model, using: str, **_: object) -> None:
+    # Outside a transaction the statement itself was bumped, and needs no second round trip.
+    connection = connections[using]
+    table = tables.name_of(sender)
+    if tables.among([table]) and watch.in_transaction(connection):
+        row = tables.as_row(sender._meta.pk, instance.pk)
+        # A key of another type is no row's name: the statement has named the whole table.
+        _pending(connection).add({table: Change(rows=set() if row is None else {row})})
+
+
+def _name_links(sender: type[models.Model], using: str, action: str, **_: object) -> None:
+    connection = connections[using]
+    table = tables.name_of(sender)
+    if action.startswith("post_") and tables.among([table]) and watch.in_transaction(connection):
+        _pending(connection).add({table: Change()})
+
+
+_listener = _Writes()
