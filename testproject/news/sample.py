@@ -77,9 +77,14 @@ def load() -> int:
     authors = Author.objects.bulk_create(_authors(random))
     tags = Tag.objects.bulk_create([Tag(name=name) for name in TAGS])
     articles = Article.objects.bulk_create(_articles(random, authors))
-    links = Article.tags.through.objects.bulk_create(_links(random, articles, tags))
+    tagging = Article.tags.through
+    links = tagging.objects.bulk_create(
+        tagging(article=article, tag=tag)
+        for article in articles
+        for tag in random.sample(tags, random.randint(1, 3))
+    )
     comments = Comment.objects.bulk_create(_comments(random, articles))
-    return sum(map(len, (authors, tags, articles, links, comments)))
+    return len(authors) + len(tags) + len(articles) + len(links) + len(comments)
 
 
 def _authors(random: Random) -> list[Author]:
@@ -111,16 +116,6 @@ def _articles(random: Random, authors: list[Author]) -> list[Article]:
 
 def _paragraphs(sentences: list[str]) -> str:
     return "\n\n".join(" ".join(sentences[start : start + 4]) for start in range(0, 16, 4))
-
-
-def _links(
-    random: Random, articles: list[Article], tags: list[Tag]
-) -> list["Article.tags.through"]:
-    return [
-        Article.tags.through(article=article, tag=tag)
-        for article in articles
-        for tag in random.sample(tags, random.randint(1, 3))
-    ]
 
 
 def _comments(random: Random, articles: list[Article]) -> list[Comment]:
