@@ -1,0 +1,89 @@
+"""Models of every kind that an invalidation has to follow and the example site does not have."""
+
+from uuid import uuid4
+
+from django.db import models
+
+
+class Place(models.Model):
+    """The parent of a multi-table child."""
+
+    name = models.CharField(max_length=50)
+
+
+class Shop(Place):
+    """A multi-table child: its rows are rows of Place, too."""
+
+    open = models.BooleanField(default=True)
+
+
+class OpenShop(Shop):
+    class Meta:
+        proxy = True
+
+
+class Shelf(models.Model):
+    """Refers to itself."""
+
+    name = models.CharField(max_length=50)
+    above = models.ForeignKey("self", on_delete=models.SET_NULL, null=True, related_name="below")
+    shop = models.ForeignKey(Shop, on_delete=models.CASCADE, null=True, related_name="shelves")
+
+
+class Visible(models.Manager["Book"]):
+    def get_queryset(self) -> models.QuerySet["Book"]:
+        return super().get_queryset().filter(hidden=False)
+
+
+class Book(models.Model):
+    """Its default manager leaves rows out; its m2m has a model of its own."""
+
+    title = models.CharField(max_length=50)
+    hidden = models.BooleanField(default=False)
+    stock = models.IntegerField(default=0)
+    isbn = models.CharField(max_length=20, unique=True, null=True)
+    shelf = models.ForeignKey(Shelf, on_delete=models.SET_NULL, null=True, related_name="books")
+    readers = models.ManyToManyField("Reader", through="Loan", related_name="books")
+
+    objects = Visible()
+    everything = models.Manager["Book"]()
+
+    class Meta:
+        constraints = (
+            models.CheckConstraint(condition=models.Q(stock__gte=0), name="stock_not_negative"),
+        )
+
+
+class Reader(models.Model):
+    """Its primary key is a UUID."""
+
+    id = models.UUIDField(primary_key=True, default=uuid4)
+    name = models.CharField(max_length=50)
+
+
+class Loan(models.Model):
+    book = models.ForeignKey(Book, on_delete=models.CASCADE)
+    reader = models.ForeignKey(Reader, on_delete=models.CASCADE)
+    days = models.IntegerField(default=14)
+
+
+class Country(models.Model):
+    """Its primary key is text."""
+
+    code = models.CharField(max_length=2, primary_key=True)
+    name = models.CharField(max_length=50)
+
+
+class Letter(models.Model):
+    """A unique constraint that is checked at COMMIT (PostgreSQL)."""
+
+    number = models.IntegerField()
+    country = models.ForeignKey(Country, on_delete=models.CASCADE)
+
+    class Meta:
+        constraints = (
+            models.UniqueConstraint(
+                fields=["number"], name="number_once", deferrable=models.Deferrable.DEFERRED
+            ),
+        )
+
