@@ -12,10 +12,9 @@ from functools import cache
 from typing import Any, ClassVar
 from weakref import WeakSet, WeakValueDictionary
 
-from aiocache.base import BaseCache
-
 from loom_cache import counters
 from loom_cache.backends import Pair, Snapshot
+from loom_cache.backends.native import NativeCache
 
 NEVER = float("inf")
 Value = bytes | int
@@ -218,7 +217,7 @@ def _shared(name: str, max_size: int) -> MemoryStore:
     return store
 
 
-class MemoryCache(BaseCache):  # type: ignore[misc]  # aiocache has no annotations
+class MemoryCache(NativeCache):
     """aiocache's memory backend, but bounded, and right under several loops and threads.
 
     `max_size`: entries kept, and counters kept. `store`: a name; caches of one name share a store.
@@ -294,18 +293,10 @@ class MemoryCache(BaseCache):  # type: ignore[misc]  # aiocache has no annotatio
     async def disconnect(self) -> None:
         """Nothing to close."""
 
-    # aiocache's own protocol, for code that uses the alias directly.
+    # For code that uses the alias directly (see NativeCache): values are kept as they are given.
 
     async def _get(self, key: str, encoding: str | None = None, _conn: Any = None) -> Any:
         return self._store.get_many([key])[0]
-
-    async def _gets(self, key: str, encoding: str | None = None, _conn: Any = None) -> Any:
-        return await self._get(key)
-
-    async def _multi_get(
-        self, keys: Sequence[str], encoding: str | None = None, _conn: Any = None
-    ) -> list[Any]:
-        return list(self._store.get_many(keys))
 
     async def _set(
         self,
@@ -315,35 +306,14 @@ class MemoryCache(BaseCache):  # type: ignore[misc]  # aiocache has no annotatio
         _cas_token: Any = None,
         _conn: Any = None,
     ) -> Any:
-        if _cas_token is not None and _cas_token != self._store.get_many([key])[0]:
-            return 0
+        self._refuse_compare_and_set(_cas_token)
         self._store.set(key, value, ttl)
-        return True
-
-    async def _multi_set(
-        self, pairs: Sequence[tuple[str, Any]], ttl: float | None = None, _conn: Any = None
-    ) -> bool:
-        for key, value in pairs:
-            self._store.set(key, value, ttl)
         return True
 
     async def _add(self, key: str, value: Any, ttl: float | None = None, _conn: Any = None) -> bool:
         if not self._store.add(key, value, ttl):
-            raise ValueError(f"Key {key} already exists, use .set to update the value")
+            raise self._exists_already(key)
         return True
-
-    async def _exists(self, key: str, _conn: Any = None) -> bool:
-        return self.holds_sync(key)
-
-    async def _increment(self, key: str, delta: int, _conn: Any = None) -> int:
-        return self.add_to_sync(key, delta)
 
     async def _expire(self, key: str, ttl: float, _conn: Any = None) -> bool:
         return self._store.expire(key, ttl or None)
-
-    async def _delete(self, key: str, _conn: Any = None) -> int:
-        return self.remove_sync([key])
-
-    async def _clear(self, namespace: str | None = None, _conn: Any = None) -> bool:
-        self._store.remove_many(self._store.keys(namespace or self.namespace or ""))
-        return True

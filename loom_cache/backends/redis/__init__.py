@@ -1,0 +1,179 @@
+"""RedisCache: with its neighbours in this package, the only room that knows Redis."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Any, ClassVar, TypeVar
+
+import redis
+from redis.connection import parse_url
+
+from loom_cache.backends import Pair, Snapshot
+from loom_cache.backends.native import NativeCache
+from loom_cache.backends.redis import operations
+from loom_cache.backends.redis.operations import Operation, Refused
+from loom_cache.backends.redis.server import server
+
+__all__ = ["RedisCache"]
+
+T = TypeVar("T")
+
+
+class RedisCache(NativeCache):
+    """aiocache's Redis backend, with deadlines, one client per event loop, and a synchronous side.
+
+    Takes `url` (redis://, rediss://, unix://), or aiocache's own `endpoint`, `port`, `db`,
+    `password`, `ssl` and `connection_pool_kwargs` (passed to redis-py's connections). `timeout`
+    and `write_timeout` are seconds; without them those of the settings hold. `name_key`: where
+    the server's life is named if it forbids INFO.
+    """
+
+    NAME = "redis"
+    native_counters: ClassVar[bool] = True
+    read_timeout: ClassVar[float] = 0.25
+    bump_timeout: ClassVar[float] = 2.0
+
+    def __init__(
+        self,
+        *,
+        url: str | None = None,
+        endpoint: str = "127.0.0.1",
+        port: int = 6379,
+        db: int = 0,
+        password: str | None = None,
+        ssl: bool = False,
+        connection_pool_kwargs: Mapping[str, Any] | None = None,
+        timeout: float | None = None,
+        write_timeout: float | None = None,
+        name_key: str = "loom:incarnation",
+        **options: Any,
+    ) -> None:
+        for pooling in ("pool_min_size", "pool_max_size", "create_connection_timeout"):
+            options.pop(pooling, None)
+        super().__init__(timeout=timeout, **options)
+        self._write_timeout = write_timeout
+        place = {"host": endpoint, "port": int(port), "db": int(db), "password": password}
+        where = {**place, "ssl": ssl} if url is None else _from_url(url)
+        self._server = server({**where, **(connection_pool_kwargs or {})}, name_key)
+
+    @property
+    def server(self) -> Hashable:
+        return ("redis", id(self._server))
+
+    async def fetch(self, keys: Sequence[str]) -> Snapshot[bytes | None]:
+        return await self._do(operations.fetch(keys))
+
+    def fetch_sync(self, keys: Sequence[str]) -> Snapshot[bytes | None]:
+        return self._do_sync(operations.fetch(keys))
+
+    async def store(self, pairs: Sequence[Pair]) -> None:
+        await self._do(operations.store(pairs))
+
+    def store_sync(self, pairs: Sequence[Pair]) -> None:
+        self._do_sync(operations.store(pairs))
+
+    async def seed(self, keys: Sequence[str]) -> Snapshot[int]:
+        return await self._do(operations.seed(keys))
+
+    def seed_sync(self, keys: Sequence[str]) -> Snapshot[int]:
+        return self._do_sync(operations.seed(keys))
+
+    async def bump(self, keys: Sequence[str], *, timeout: float | None = None) -> int:  # noqa: ASYNC109
+        seconds = timeout or self._write_timeout or self.bump_timeout
+        try:
+            return await self._do(operations.bump(keys), seconds)
+        except Refused:  # no scripts for this user, or the like
+            return await self._do(operations.remove(keys), seconds)
+
+    def bump_sync(self, keys: Sequence[str], *, timeout: float | None = None) -> int:
+        seconds = timeout or self._write_timeout or self.bump_timeout
+        try:
+            return self._do_sync(operations.bump(keys), seconds)
+        except Refused:
+            return self._do_sync(operations.remove(keys), seconds)
+
+    async def remove(self, keys: Sequence[str]) -> int:
+        return await self._do(operations.remove(keys))
+
+    def remove_sync(self, keys: Sequence[str]) -> int:
+        return self._do_sync(operations.remove(keys))
+
+    async def scan(self, prefix: str) -> list[str]:
+        found: set[bytes] = set()
+        cursor, keys = await self._do(operations.scan(b"0", prefix))
+        found.update(keys)
+        while cursor != b"0":
+            cursor, keys = await self._do(operations.scan(cursor, prefix))
+            found.update(keys)
+        return [key.decode() for key in found]
+
+    def scan_sync(self, prefix: str) -> list[str]:
+        found: set[bytes] = set()
+        cursor, keys = self._do_sync(operations.scan(b"0", prefix))
+        found.update(keys)
+        while cursor != b"0":
+            cursor, keys = self._do_sync(operations.scan(cursor, prefix))
+            found.update(keys)
+        return [key.decode() for key in found]
+
+    async def add_to(self, key: str, delta: int) -> int:
+        return await self._do(operations.add_to(key, delta))
+
+    def add_to_sync(self, key: str, delta: int) -> int:
+        return self._do_sync(operations.add_to(key, delta))
+
+    async def holds(self, key: str) -> bool:
+        return await self._do(operations.holds(key))
+
+    def holds_sync(self, key: str) -> bool:
+        return self._do_sync(operations.holds(key))
+
+    async def disconnect(self) -> None:
+        await self._server.close()
+
+    def disconnect_sync(self) -> None:
+        self._server.sync.close()
+
+    async def _do(self, operation: Operation[T], seconds: float | None = None) -> T:
+        limit = seconds or self.timeout or self.read_timeout
+        return operation.read(await self._server.ask(operation.commands, limit))
+
+    def _do_sync(self, operation: Operation[T], seconds: float | None = None) -> T:
+        limit = seconds or self.timeout or self.read_timeout
+        return operation.read(self._server.sync.ask(operation.commands, limit))
+
+    # For code that uses the alias directly (see NativeCache).
+
+    async def _get(self, key: str, encoding: str | None = "utf-8", _conn: Any = None) -> Any:
+        value = (await self.fetch([key])).values[0]
+        return value if value is None or encoding is None else value.decode(encoding)
+
+    async def _set(
+        self,
+        key: str,
+        value: Any,
+        ttl: float | None = None,
+        _cas_token: Any = None,
+        _conn: Any = None,
+    ) -> Any:
+        self._refuse_compare_and_set(_cas_token)
+        return await self._do(Operation([operations.put(key, value, ttl)], operations.first))
+
+    async def _add(self, key: str, value: Any, ttl: float | None = None, _conn: Any = None) -> bool:
+        if not await self._do(operations.add(key, value, ttl)):
+            raise self._exists_already(key)
+        return True
+
+    async def _expire(self, key: str, ttl: float, _conn: Any = None) -> bool:
+        return await self._do(operations.expire(key, ttl))
+
+
+def _from_url(url: str) -> dict[str, Any]:
+    """The options in a URL, by redis-py's own rules. ValueError if it cannot be read."""
+    options: dict[str, Any] = parse_url(url)  # type: ignore[no-untyped-call]
+    for pooling in ("max_connections", "timeout"):
+        options.pop(pooling, None)
+    kind = options.pop("connection_class", None)
+    if kind is redis.UnixDomainSocketConnection:
+        return options
+    return {"host": "localhost", "port": 6379, **options, "ssl": kind is redis.SSLConnection}

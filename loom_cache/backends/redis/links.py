@@ -1,0 +1,148 @@
+"""Connections: redis-py's, each knowing which life of the server is behind it."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Any
+
+from redis.exceptions import RedisError, ResponseError
+
+from loom_cache.backends.redis.operations import (
+    WHO,
+    Command,
+    Reply,
+    left_name,
+    pack,
+    run_id,
+    who_else,
+)
+
+DOWN = (RedisError, OSError, TimeoutError, EOFError)
+"""What is raised when a server cannot be asked."""
+
+
+class Asked:
+    """A request on its way in an event loop."""
+
+    __slots__ = ("count", "data", "future", "timer")
+
+    def __init__(
+        self,
+        commands: Sequence[Command],
+        future: asyncio.Future[Reply],
+        timer: asyncio.TimerHandle,
+    ) -> None:
+        self.data = pack(commands)
+        self.count = len(commands)
+        self.future = future
+        self.timer = timer
+
+
+class AsyncLink:
+    """One connection of one event loop."""
+
+    def __init__(self, connection: Any, name_key: str) -> None:
+        self._connection = connection
+        self._name_key = name_key
+        self._incarnation = ""
+
+    async def exchange(self, batch: Sequence[Asked]) -> None:
+        """Send every request of the batch in one write, and give each its answer."""
+        connection = self._connection
+        if not connection.is_connected or await connection.can_read():
+            await self._connect()
+        await self._send(b"".join([asked.data for asked in batch]))
+        for asked in batch:
+            values = [await self._read() for _ in range(asked.count)]
+            if not asked.future.done():
+                asked.future.set_result(Reply(self._incarnation, values))
+
+    async def drop(self) -> None:
+        """Close the socket without waiting for the other side."""
+        with suppress(*DOWN):
+            await self._connection.disconnect(nowait=True)
+
+    async def abandon(self) -> None:
+        """Close the socket of a loop that is closed, and whose transport can do nothing more."""
+        writer = getattr(self._connection, "_writer", None)
+        if writer is not None:
+            with suppress(OSError):
+                writer.get_extra_info("socket").shutdown(socket.SHUT_RDWR)
+        with suppress(RuntimeError):  # "Event loop is closed"
+            await self.drop()
+
+    async def _connect(self) -> None:
+        await self.drop()  # it was closed by the server, or is out of step
+        await self._connection.connect()
+        self._incarnation = run_id((await self._ask(WHO))[0]) or left_name(
+            await self._ask(who_else(self._name_key))
+        )
+
+    async def _ask(self, commands: Sequence[Command]) -> list[Any]:
+        await self._send(pack(commands))
+        return [await self._read() for _ in commands]
+
+    async def _send(self, data: bytes) -> None:
+        await self._connection.send_packed_command(data, check_health=False)
+
+    async def _read(self) -> Any:
+        try:
+            return await self._connection.read_response()
+        except ResponseError as error:
+            return error
+
+
+class SyncLink:
+    """One connection, used by one thread at a time."""
+
+    def __init__(self, connection: Any, name_key: str) -> None:
+        self._connection = connection
+        self._name_key = name_key
+        self._incarnation = ""
+
+    def exchange(self, commands: Sequence[Command], deadline: float) -> Reply:
+        """The answers to `commands`. `deadline` is in terms of the monotonic clock."""
+        if not self._is_ready():
+            self._connect(deadline)
+        return Reply(self._incarnation, self._ask(commands, deadline))
+
+    def drop(self) -> None:
+        with suppress(*DOWN):
+            self._connection.disconnect()
+
+    def _is_ready(self) -> bool:
+        """Whether there is a connection, still open and in step."""
+        try:
+            return self._connection.is_connected and not self._connection.can_read(timeout=0)
+        except DOWN:
+            return False
+
+    def _connect(self, deadline: float) -> None:
+        self.drop()
+        connection = self._connection
+        connection.socket_timeout = connection.socket_connect_timeout = left(deadline)
+        connection.connect()
+        self._incarnation = run_id(self._ask(WHO, deadline)[0]) or left_name(
+            self._ask(who_else(self._name_key), deadline)
+        )
+
+    def _ask(self, commands: Sequence[Command], deadline: float) -> list[Any]:
+        self._connection.send_packed_command([pack(commands)], check_health=False)
+        return [self._read(deadline) for _ in commands]
+
+    def _read(self, deadline: float) -> Any:
+        if not self._connection.can_read(timeout=left(deadline)):
+            raise TimeoutError
+        try:
+            return self._connection.read_response()
+        except ResponseError as error:
+            return error
+
+
+def left(deadline: float) -> float:
+    """Seconds until then; never 0, which to a socket means "do not wait at all"."""
+    return max(0.001, deadline - time.monotonic())

@@ -1,0 +1,194 @@
+"""What is said to Redis, and what its answers mean. Pure: nothing here has a connection."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Sequence
+from typing import Any, Generic, NamedTuple, TypeVar
+
+from redis.exceptions import ResponseError
+
+from loom_cache import counters
+from loom_cache.backends import Pair, Snapshot
+from loom_cache.exceptions import StoreUnavailable
+
+T = TypeVar("T")
+Argument = str | bytes | int
+Command = tuple[Argument, ...]
+
+# KEYS: counters. ARGV: EPOCH_MS, COUNTER_TTL. Lua's numbers are doubles: milliseconds times 2^22
+# are exact in them, but what tostring() makes of them is not.
+SEED = """
+local now = redis.call('TIME')
+local ms = now[1] * 1000 + math.floor(now[2] / 1000) - ARGV[1]
+local fresh = string.format('%.0f', ms * 4194304)
+local values = {}
+for i, key in ipairs(KEYS) do
+  local value = redis.pcall('GET', key)
+  if type(value) == 'string' and #value < 20 and string.match(value, '^-?%d+$') then
+    redis.call('EXPIRE', key, ARGV[2])
+  else
+    value = fresh
+    redis.call('SET', key, value, 'EX', ARGV[2])
+  end
+  values[i] = value
+end
+return values
+"""
+
+# KEYS: counters. ARGV: BUMP, COUNTER_TTL. A counter that cannot be increased (the server is full,
+# the value is not an integer) is deleted, which is as good and always allowed.
+BUMP = """
+local existed = 0
+for _, key in ipairs(KEYS) do
+  if redis.call('EXISTS', key) == 1 then
+    existed = existed + 1
+    local value = redis.pcall('INCRBY', key, ARGV[1])
+    if type(value) == 'table' and value.err then
+      redis.call('DEL', key)
+    else
+      redis.call('EXPIRE', key, ARGV[2])
+    end
+  end
+end
+return existed
+"""
+
+
+class Refused(StoreUnavailable):
+    """The server answered, with an error."""
+
+
+class Reply(NamedTuple):
+    """What one connection answered: a value or a ResponseError for each command."""
+
+    incarnation: str
+    values: list[Any]
+
+
+class Operation(NamedTuple, Generic[T]):
+    """Commands that go out together, and what their answers mean."""
+
+    commands: Sequence[Command]
+    read: Callable[[Reply], T]
+
+
+def fetch(keys: Sequence[str]) -> Operation[Snapshot[bytes | None]]:
+    return Operation([("MGET", *keys)], lambda reply: Snapshot(reply.incarnation, first(reply)))
+
+
+def store(pairs: Sequence[Pair]) -> Operation[list[Any]]:
+    return Operation([put(*pair) for pair in pairs], values)
+
+
+def put(key: str, value: Any, ttl: float | None) -> Command:
+    """The command that keeps `value` for `ttl` seconds; without a `ttl` until it is deleted."""
+    data = value if isinstance(value, bytes | int) else str(value)
+    return ("SET", key, data) if not ttl else ("SET", key, data, "PX", milliseconds(ttl))
+
+
+def seed(keys: Sequence[str]) -> Operation[Snapshot[int]]:
+    return Operation(
+        [("EVAL", SEED, len(keys), *keys, counters.EPOCH_MS, counters.COUNTER_TTL)],
+        lambda reply: Snapshot(reply.incarnation, [int(value) for value in first(reply)]),
+    )
+
+
+def bump(keys: Sequence[str]) -> Operation[int]:
+    return Operation([("EVAL", BUMP, len(keys), *keys, counters.BUMP, counters.COUNTER_TTL)], first)
+
+
+def remove(keys: Sequence[str]) -> Operation[int]:
+    return Operation([("UNLINK", *keys)], first)
+
+
+def scan(cursor: bytes, prefix: str) -> Operation[tuple[bytes, list[bytes]]]:
+    return Operation([("SCAN", cursor, "MATCH", _pattern(prefix), "COUNT", 1000)], first)
+
+
+def add_to(key: str, delta: int) -> Operation[int]:
+    def read(reply: Reply) -> int:
+        answer = reply.values[0]
+        if isinstance(answer, ResponseError) and ("integer" in str(answer) or _is_other(answer)):
+            raise TypeError(f"The value at {key!r} is not an integer.")
+        return int(first(reply))
+
+    return Operation([("INCRBY", key, delta)], read)
+
+
+def holds(key: str) -> Operation[bool]:
+    return Operation([("EXISTS", key)], _whether)
+
+
+def expire(key: str, ttl: float | None) -> Operation[bool]:
+    command: Command = ("PEXPIRE", key, milliseconds(ttl)) if ttl else ("PERSIST", key)
+    return Operation([command], _whether)
+
+
+def add(key: str, value: Any, ttl: float | None) -> Operation[bool]:
+    return Operation([(*put(key, value, ttl), "NX")], _whether)
+
+
+def first(reply: Reply) -> Any:
+    return values(reply)[0]
+
+
+def _whether(reply: Reply) -> bool:
+    return bool(first(reply))
+
+
+def values(reply: Reply) -> list[Any]:
+    """The answers. Refused if one of them is an error."""
+    for value in reply.values:
+        if isinstance(value, ResponseError):
+            raise Refused(f"The Redis server refused a command: {value}") from value
+    return reply.values
+
+
+def milliseconds(ttl: float) -> int:
+    return max(1, int(ttl * 1000))
+
+
+def pack(commands: Sequence[Command]) -> bytes:
+    """The commands in Redis' serialization protocol."""
+    parts = []
+    for command in commands:
+        parts.append(b"*%d\r\n" % len(command))
+        for argument in command:
+            data = argument if isinstance(argument, bytes) else str(argument).encode()
+            parts.append(b"$%d\r\n%b\r\n" % (len(data), data))
+    return b"".join(parts)
+
+
+WHO: Sequence[Command] = [("INFO", "server")]
+"""Asked once per connection: which life of the server is this?"""
+
+
+def who_else(key: str) -> Sequence[Command]:
+    """Where INFO is forbidden: a random name that whoever comes first leaves at `key`."""
+    return [("SET", key, secrets.token_hex(20), "NX"), ("GET", key)]
+
+
+def run_id(answer: Any) -> str | None:
+    """The name of this life of the server, from the answer to WHO."""
+    if not isinstance(answer, bytes | str):
+        return None
+    text = answer.decode() if isinstance(answer, bytes) else answer
+    lines = (line.partition(":") for line in text.splitlines())
+    return next((value for name, _, value in lines if name == "run_id" and value), None)
+
+
+def left_name(answers: Sequence[Any]) -> str:
+    """The name found by `who_else`; where that is refused too a new one: nothing is then a hit."""
+    name = answers[-1]
+    return name.decode() if isinstance(name, bytes) else secrets.token_hex(20)
+
+
+def _is_other(error: ResponseError) -> bool:
+    """Whether the key holds a list, a set or something of the kind."""
+    return "WRONGTYPE" in str(error)
+
+
+def _pattern(prefix: str) -> str:
+    """A glob that matches the keys beginning with `prefix`, whatever is in it."""
+    return "".join("\\" + letter if letter in "\\*?[]^" else letter for letter in prefix) + "*"
