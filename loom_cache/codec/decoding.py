@@ -177,12 +177,13 @@ def _tie_prefetched(
     for member, target in zip(members, targets, strict=True):
         if target is None:
             raise ValueError("a prefetched list is missing")
-        accessor = accessor_of(type(member), link.name)
+        model: type[Model] = type(member)
+        accessor = accessor_of(model, link.name)
         queryset = related_queryset(member, accessor, prefetch)
         member.__dict__["_prefetched_objects_cache"][link.name] = filled(queryset, target)
 
 
-def _make_peers(members: list[Model], known: list[Model]) -> None:
+def _make_peers(members: list[Any], known: list[Any]) -> None:
     peers = [weakref.ref(instance) for instance in known]
     for member in members:
-        member._state.peers = peers  # type: ignore[attr-defined]  # since Django 6.1
+        member._state.peers = peers

@@ -28,7 +28,7 @@ from loom_cache.codec.layout import (
     Link,
 )
 from loom_cache.codec.prefetching import is_own_query
-from loom_cache.codec.rebuilding import self_made
+from loom_cache.codec.rebuilding import made_by_itself
 from loom_cache.codec.shapes import Shape, accessor_of, raw_file_name, registered, shape_of
 from loom_cache.codec.values import VERSION, pack_bytes
 from loom_cache.exceptions import UnsupportedValue
@@ -64,10 +64,43 @@ class _Group:
     attnames: tuple[str, ...]
     extras: tuple[str, ...]
     prefetching: bool
+    is_plain: bool
     members: list[Model] = field(default_factory=list)
+    values: list[tuple[Any, ...]] = field(default_factory=list)
+    """Of the loaded fields, for each member."""
+    made: list[set[str]] = field(default_factory=list)
+    """For each member, the further attributes that it gives itself; empty for plain models."""
     links: dict[tuple[int, str, str | None], _Links] = field(default_factory=dict)
     first: int = 0
     """The number of the first member in the whole answer."""
+
+    def add(self, instance: Model) -> int:
+        """The row that the instance has from now on."""
+        row = len(self.members)
+        values = self._loaded(instance)
+        self.members.append(instance)
+        self.values.append(values)
+        if not self.is_plain:
+            made = made_by_itself(self.shape, self.fetch_mode, self.attnames, instance, values)
+            self.made.append(made)
+        return row
+
+    def _loaded(self, instance: Model) -> tuple[Any, ...]:
+        attributes, files = instance.__dict__, self.shape.files
+        if not files:
+            return tuple([attributes[name] for name in self.attnames])
+        return tuple(
+            [
+                raw_file_name(attributes[name]) if name in files else attributes[name]
+                for name in self.attnames
+            ]
+        )
+
+    def stored_extras(self) -> list[str]:
+        """The further attributes that hold data, and do not come by themselves in every row."""
+        made = set.intersection(*self.made) if self.made else ()
+        linked = {links.name for links in self.links.values() if links.kind in _ATTRIBUTES}
+        return [name for name in self.extras if name not in made and name not in linked]
 
     def link(self, kind: int, name: str, path: str | None) -> _Links:
         links = self.links.get((kind, name, path))
@@ -116,9 +149,8 @@ class _Encoder:
         if group is None:
             group = self.groups[key] = _new_group(instance)
         _check_state(instance)
-        row = len(group.members)
+        row = group.add(instance)
         self.places[id(instance)] = (group, row)
-        group.members.append(instance)
         if group.extras or group.prefetching or state.get("fields_cache") or "peers" in state:
             self.waiting.append((instance, group, row, path))
 
@@ -165,7 +197,10 @@ class _Encoder:
             links.add(row, self._list(result, here))
 
     def _follow_attributes(self, instance: Model, group: _Group, row: int, path: str) -> None:
+        made: Collection[str] = () if group.is_plain else group.made[row]
         for name in group.extras:
+            if name in made:
+                continue
             value = instance.__dict__[name]
             if isinstance(value, Model):
                 group.link(ATTRIBUTE, name, None).add(row, value)
@@ -275,6 +310,7 @@ def _new_group(instance: Model) -> _Group:
         attnames=attnames,
         extras=tuple(name for name in names if name not in others),
         prefetching=_PREFETCHES in names,
+        is_plain=shape.is_plain,
     )
 
 
@@ -290,13 +326,12 @@ def _check_state(instance: Model) -> None:
 def _encode_group(group: _Group) -> tuple[bytes, msgspec.Raw]:
     shape = group.shape
     label = shape.model._meta.label
-    values = [_loaded(group, member) for member in group.members]
-    extras = _data_extras(group, values)
-    rows: list[tuple[Any, ...]] = values
+    extras = group.stored_extras()
+    rows = group.values
     if extras:
         rows = [
             (*row, *(member.__dict__[name] for name in extras))
-            for row, member in zip(values, group.members, strict=True)
+            for row, member in zip(rows, group.members, strict=True)
         ]
     names = [f"{label}.{name}" for name in (*group.attnames, *extras)]
     hints = "".join(shape.hints[name] for name in group.attnames) + "-" * len(extras)
@@ -312,28 +347,6 @@ def _encode_group(group: _Group) -> tuple[bytes, msgspec.Raw]:
         spec=spec,
     )
     return pack_bytes(header), msgspec.Raw(data)
-
-
-def _loaded(group: _Group, member: Model) -> tuple[Any, ...]:
-    attributes = member.__dict__
-    files = group.shape.files
-    if not files:
-        return tuple([attributes[name] for name in group.attnames])
-    return tuple(
-        [
-            raw_file_name(attributes[name]) if name in files else attributes[name]
-            for name in group.attnames
-        ]
-    )
-
-
-def _data_extras(group: _Group, values: Sequence[tuple[Any, ...]]) -> list[str]:
-    """The further attributes that are stored: no instances, and nothing that comes by itself."""
-    made: Collection[str] = ()
-    if not group.shape.is_plain:
-        made = self_made(group.shape, group.fetch_mode, group.attnames, group.members, values)
-    linked = {links.name for links in group.links.values() if links.kind in _ATTRIBUTES}
-    return [name for name in group.extras if name not in made and name not in linked]
 
 
 def encode_instances(roots: Sequence[object], custom_prefetches: Collection[str]) -> bytes:

@@ -17,13 +17,13 @@ def related_queryset(
     if prefetch is None or prefetch.queryset is None:
         queryset: QuerySet[Any] = manager.get_queryset()
         return queryset
-    custom = prefetch.queryset._chain()
+    custom: Any = prefetch.queryset._chain()  # type: ignore[attr-defined]
     custom._hints = dict(custom._hints)  # clones share theirs, and a filter adds to them
     filtered: QuerySet[Any] = manager._apply_rel_filters(custom)
     return filtered
 
 
-def filled(queryset: QuerySet[Any], result: list[Any]) -> QuerySet[Any]:
+def filled(queryset: Any, result: list[Any]) -> Any:
     """The queryset, as if it had been evaluated."""
     queryset._result_cache = result
     queryset._prefetch_done = True
@@ -38,7 +38,7 @@ def is_own_query(instance: Model, accessor: str, queryset: QuerySet[Any]) -> boo
     return _spelling(related_queryset(twin, accessor, None)) == _spelling(queryset)
 
 
-def _spelling(queryset: QuerySet[Any]) -> tuple[Any, ...]:
+def _spelling(queryset: Any) -> tuple[Any, ...]:
     lookups = [
         (type(lookup), getattr(lookup, "prefetch_to", lookup))
         for lookup in queryset._prefetch_related_lookups
@@ -46,8 +46,10 @@ def _spelling(queryset: QuerySet[Any]) -> tuple[Any, ...]:
     return type(queryset), queryset._iterable_class, lookups, _sql(queryset)
 
 
-def _sql(queryset: QuerySet[Any]) -> object:
+def _sql(queryset: Any) -> object:
     try:
         return queryset.query.sql_with_params()
     except (EmptyResultSet, FullResultSet) as nothing:
         return type(nothing)
+    except TypeError:  # a sliced queryset, which is nobody's default
+        return object()

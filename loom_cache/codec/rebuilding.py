@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-import types
-from collections.abc import Mapping, Sequence
+import pickle
+from collections.abc import Iterator, Sequence
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal
 from typing import Any, Final
+from uuid import UUID
 
 from django.db.models import Model
 
@@ -13,28 +16,30 @@ from loom_cache.codec.shapes import Shape, raw_file_name
 from loom_cache.exceptions import UnsupportedValue
 
 _DJANGOS: Final = ("_state", "_prefetched_objects_cache")
+_ATOMS: Final = frozenset(
+    (bool, int, float, str, bytes, Decimal, UUID, date, datetime, time, timedelta)
+)
+
+Seen = dict[tuple[int, int], Any]
 
 
-def self_made(
-    shape: Shape,
-    fetch_mode: int,
-    attnames: Sequence[str],
-    members: Sequence[Model],
-    values: Sequence[Sequence[Any]],
-) -> frozenset[str]:
-    """The further attributes that an instance of that model gives itself, the same every time.
+def made_by_itself(
+    shape: Shape, fetch_mode: int, attnames: Sequence[str], member: Model, row: Sequence[Any]
+) -> set[str]:
+    """The further attributes that an instance gives itself when it is made from the same row.
 
-    UnsupportedValue if an instance made from the values of another differs from it.
+    UnsupportedValue if one made from the values of `member` differs from it in its fields.
     """
     from_db = from_db_of(shape.model, fetch_mode)
-    common: set[str] | None = None
-    for member, row in zip(members, values, strict=True):
-        twin = _make(from_db, shape, member._state.db, list(attnames), row)
-        _check_fields(shape, attnames, member, twin)
-        extras = [name for name in twin.__dict__ if name not in {*attnames, *_DJANGOS}]
-        same = _same_attributes(extras, member, twin)
-        common = same if common is None else common & same
-    return frozenset(common or ())
+    twin = _make(from_db, shape, member._state.db, list(attnames), row)
+    _check_fields(shape, attnames, member, twin)
+    ordinary = {*attnames, *_DJANGOS}
+    return {
+        name
+        for name, value in twin.__dict__.items()
+        if name not in ordinary
+        and _same(member.__dict__[name], value, {(id(member), id(twin)): None})
+    }
 
 
 def _make(
@@ -73,43 +78,44 @@ def _same_field(name: str, member: Model, twin: Model) -> bool:
 _MISSING: Final = object()
 
 
-def _same_attributes(extras: Sequence[str], member: Model, twin: Model) -> set[str]:
-    seen = {(id(member), id(twin)): None}
-    return {
-        name for name in extras if _same(member.__dict__[name], twin.__dict__[name], dict(seen))
-    }
-
-
-def _same(mine: Any, other: Any, seen: dict[tuple[int, int], None]) -> bool:
+def _same(mine: Any, other: Any, seen: Seen) -> bool:
     """Whether two values are of the same type and made of the same parts, cycles included."""
     if mine is other:
         return True
-    kind = type(mine)
+    kind: Any = type(mine)
     if kind is not type(other):
         return False
+    if kind in _ATOMS:
+        return bool(mine == other) or (mine != mine and other != other)  # NaN
     if (id(mine), id(other)) in seen:
         return True
-    seen[id(mine), id(other)] = None
+    seen[id(mine), id(other)] = (mine, other)  # kept, so that no id is used again
     if kind in (list, tuple):
-        return len(mine) == len(other) and all(
-            _same(left, right, seen) for left, right in zip(mine, other, strict=True)
-        )
-    if kind is dict:
         return _same_items(mine, other, seen)
-    if kind is types.MethodType:
-        return mine.__func__ is other.__func__ and _same(mine.__self__, other.__self__, seen)
-    if kind.__eq__ is object.__eq__ and hasattr(mine, "__dict__"):
-        return _same_items(vars(mine), vars(other), seen)
-    return _equal(mine, other)
+    if kind is dict:
+        return _same_items(list(mine.items()), list(other.items()), seen)
+    if kind in (set, frozenset):
+        return bool(mine == other)
+    return _same_state(mine, other, seen)
 
 
-def _same_items(
-    mine: Mapping[Any, Any], other: Mapping[Any, Any], seen: dict[tuple[int, int], None]
-) -> bool:
-    return list(mine) == list(other) and all(_same(mine[key], other[key], seen) for key in mine)
+def _same_items(mine: Sequence[Any], other: Sequence[Any], seen: Seen) -> bool:
+    return len(mine) == len(other) and all(
+        _same(left, right, seen) for left, right in zip(mine, other, strict=True)
+    )
 
 
-def _equal(mine: Any, other: Any) -> bool:
-    if isinstance(mine, float):
-        return mine == other or (mine != mine and other != other)
-    return (mine == other) is True
+def _same_state(mine: Any, other: Any, seen: Seen) -> bool:
+    """By what pickle would keep of them; what it refuses is only the same as itself."""
+    try:
+        states = [_state_of(mine), _state_of(other)]
+    except (TypeError, AttributeError, ValueError, NotImplementedError, pickle.PicklingError):
+        return False
+    return _same(states[0], states[1], seen)
+
+
+def _state_of(value: Any) -> Any:
+    state = value.__reduce_ex__(4)
+    if isinstance(state, str):
+        return (state,)
+    return [list(part) if isinstance(part, Iterator) else part for part in state]

@@ -41,7 +41,7 @@ def encode_rows(rows: Sequence[object], *, custom_prefetches: Collection[str] = 
     queryset and without to_attr. UnsupportedValue, naming model, field and type, for what
     could not be given back exactly.
     """
-    kinds = set(map(type, rows))
+    kinds: set[Any] = set(map(type, rows))
     if any(issubclass(kind, Model) for kind in kinds):
         return encode_instances(rows, custom_prefetches)
     if len(kinds) == 1:

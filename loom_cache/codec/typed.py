@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import enum
 import hashlib
 import types
 import typing
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, Final, Generic, TypeVar
+from datetime import UTC, datetime
+from typing import Any, Final
 
 import msgspec
 from django.db.models import Model
@@ -16,8 +18,6 @@ from msgspec import inspect
 from loom_cache.codec.rows import decode_rows, encode_rows
 from loom_cache.codec.values import MALFORMED, VERSION, CorruptEntry, pack_bytes
 from loom_cache.exceptions import UnsupportedValue
-
-T = TypeVar("T")
 
 
 class _Stored(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
@@ -30,16 +30,16 @@ _decode_stored: Final = msgspec.msgpack.Decoder(_Stored).decode
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
-class TypedCodec(Generic[T]):
+class TypedCodec:
     """Encodes and decodes the results of one annotation."""
 
     annotation: object
     fingerprint: bytes
     """Changes with the annotation, and with the fields of what it names."""
     _to_bytes: Callable[[Any], bytes]
-    _from_bytes: Callable[[msgspec.Raw], T]
+    _from_bytes: Callable[[msgspec.Raw], Any]
 
-    def encode(self, result: T) -> bytes:
+    def encode(self, result: Any) -> bytes:
         """The bytes of a result. UnsupportedValue, naming both types, if the annotation does not
         describe it: what the bytes decode to is compared with it."""
         data = self._to_bytes(result)
@@ -51,7 +51,7 @@ class TypedCodec(Generic[T]):
             raise self._misfit(result, f"it would come back as {_name(type(decoded))}, changed")
         return pack_bytes(_Stored(VERSION, self.fingerprint, msgspec.Raw(data)))
 
-    def decode(self, data: bytes | memoryview | msgspec.Raw) -> T:
+    def decode(self, data: bytes | memoryview | msgspec.Raw) -> Any:
         """The result, made anew. CorruptEntry on anything that `encode` did not write."""
         try:
             stored = _decode_stored(data)
@@ -68,13 +68,14 @@ class TypedCodec(Generic[T]):
         )
 
 
-def typed_codec(annotation: Any) -> TypedCodec[Any]:
+def typed_codec(annotation: Any) -> TypedCodec:
     """The codec for a resolved return annotation.
 
     UnsupportedValue, with the cure, if nothing, or nothing exact, can be decoded by it.
     """
-    models = _models_in(annotation)
-    if models:
+    while hasattr(annotation, "__value__"):  # `type Articles = list[Article]`
+        annotation = annotation.__value__
+    if _models_in(annotation):
         return _codec_of_models(annotation)
     return _codec_of_data(annotation)
 
@@ -122,7 +123,7 @@ def _form_of(annotation: Any) -> _Form:
     )
 
 
-def _codec_of_models(annotation: Any) -> TypedCodec[Any]:
+def _codec_of_models(annotation: Any) -> TypedCodec:
     form = _form_of(annotation)
 
     def to_bytes(result: Any) -> bytes:
@@ -172,7 +173,7 @@ def _misfit_of(annotation: Any, result: object, reason: str = "") -> Unsupported
 # Annotations of plain data
 
 
-def _codec_of_data(annotation: Any) -> TypedCodec[Any]:
+def _codec_of_data(annotation: Any) -> TypedCodec:
     description = _describe(annotation)
     try:
         decoder: Any = msgspec.msgpack.Decoder(annotation)
@@ -222,9 +223,7 @@ _UNDECODABLE: Final = (
 
 def _parts_of(annotation: Any, part: Any, seen: set[int]) -> Iterator[str]:
     if isinstance(part, _UNDECODABLE):
-        what = _name(part.cls) if isinstance(part, inspect.CustomType) else type(part).__name__
-        named = {"AnyType": "Any", "object": "object"}.get(what, what)
-        raise UnsupportedValue(_undecodable(annotation, f"{named} could be anything"))
+        raise UnsupportedValue(_undecodable(annotation, _what_is_wrong(part)))
     if id(part) in seen:
         yield "..."
         return
@@ -235,6 +234,12 @@ def _parts_of(annotation: Any, part: Any, seen: set[int]) -> Iterator[str]:
         yield from _parts_of_attribute(annotation, getattr(part, name), seen)
 
 
+def _what_is_wrong(part: Any) -> str:
+    if isinstance(part, inspect.AnyType) or getattr(part, "cls", None) is object:
+        return "Any, object or a container that does not name its items could be anything"
+    return f"{_name(getattr(part, 'cls', type(part)))} is no plain data"
+
+
 def _parts_of_attribute(annotation: Any, value: Any, seen: set[int]) -> Iterator[str]:
     if isinstance(value, (inspect.Type, inspect.Field)):
         yield from _parts_of(annotation, value, seen)
@@ -243,12 +248,15 @@ def _parts_of_attribute(annotation: Any, value: Any, seen: set[int]) -> Iterator
             yield from _parts_of_attribute(annotation, item, seen)
     elif isinstance(value, type):
         yield f"{value.__module__}.{value.__qualname__}"
-        if members := getattr(value, "__members__", None):
-            yield repr([(name, member.value) for name, member in members.items()])
-    elif callable(value):
-        yield getattr(value, "__qualname__", type(value).__qualname__)
-    else:
+        if issubclass(value, enum.Enum):
+            yield repr([(name, member.value) for name, member in value.__members__.items()])
+    elif isinstance(value, _PLAIN):
         yield repr(value)
+    else:
+        yield type(value).__qualname__  # its repr may hold an address
+
+
+_PLAIN: Final = (type(None), bool, int, float, str, bytes)
 
 
 # What comes back, compared with what was given
@@ -294,6 +302,9 @@ def _field_names(decoded: Any) -> Iterable[str] | None:
 def _scalar_fits(result: Any, decoded: Any) -> bool:
     if isinstance(decoded, Model) or decoded is result:
         return True  # the codec of rows gives instances back exactly
+    if isinstance(decoded, datetime) and isinstance(result, datetime) and decoded.tzinfo:
+        # Compared in one zone: in the hour that a zone has twice, nothing equals another zone's.
+        return result.tzinfo is not None and result.astimezone(UTC) == decoded.astimezone(UTC)
     if isinstance(decoded, float) and isinstance(result, (int, float)):
         return decoded == result or (decoded != decoded and result != result)
     return isinstance(result, type(decoded)) and bool(decoded == result)

@@ -41,7 +41,7 @@ MALFORMED: Final = (
 """What reading bytes that this package did not write may end in."""
 
 
-class CorruptEntry(LoomCacheError):  # noqa: N818  # like UnsupportedValue
+class CorruptEntry(LoomCacheError):
     """Stored bytes cannot be read: damaged, foreign, or of a model that has changed."""
 
 
