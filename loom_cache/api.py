@@ -80,7 +80,7 @@ class ReadingAPI(Generic[Row]):
     ) -> CachedQuery[Any]:
         return self._chain("datetimes", field, kind, order, tzinfo)
 
-    def union(self, *others: Any, all: bool = False) -> CachedQuery[Row]:
+    def union(self, *others: Any, all: bool = False) -> CachedQuery[Row]:  # noqa: A002
         return self._chain("union", *others, all=all)
 
     def intersection(self, *others: Any) -> CachedQuery[Row]:
@@ -115,7 +115,8 @@ class ReadingAPI(Generic[Row]):
         """A slice is a query; a number reads that row at once (synchronously), as in Django."""
         if isinstance(at, slice):
             return self._query().sliced(at)
-        return list(self._query().sliced(slice(at, at + 1)))[0]
+        rows = list(self._query().sliced(slice(at, at + 1)))
+        return rows[0]
 
     def fresh(self) -> CachedQuery[Row]:
         """Do not look up: read the database and refill the cache."""
@@ -133,10 +134,15 @@ class ReadingAPI(Generic[Row]):
     def raw(self, *args: Any, **kwargs: Any) -> Any:
         return self._query().queryset().raw(*args, **kwargs)
 
-    def explain(self, *, format: str | None = None, **options: Any) -> str:
+    def explain(self, *, format: str | None = None, **options: Any) -> str:  # noqa: A002
         return self._query().queryset().explain(format=format, **options)
 
-    async def aexplain(self, *, format: str | None = None, **options: Any) -> str:
+    async def aexplain(
+        self,
+        *,
+        format: str | None = None,  # noqa: A002
+        **options: Any,
+    ) -> str:
         return await self._query().queryset().aexplain(format=format, **options)
 
     def iterator(self, chunk_size: int | None = None) -> Iterator[Row]:

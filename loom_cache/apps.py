@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from django.apps import AppConfig
-from django.core.checks import register
 
 
 class LoomCacheAppConfig(AppConfig):

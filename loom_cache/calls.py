@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property, update_wrapper
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
@@ -12,7 +12,7 @@ from django.db import models, router
 
 from loom_cache import config, keys, labels, permission, tables, tags, watch
 from loom_cache.codec import TypedCodec, typed_codec
-from loom_cache.exceptions import UnsupportedValue
+from loom_cache.exceptions import ConfigurationError, UnsupportedValue
 from loom_cache.plans import seen_refusal, shape_of
 from loom_cache.reading import Loaded, Part, adrive, drive
 
@@ -71,6 +71,10 @@ class CachedCall:
         self.method = method
         self.ttl = ttl
         self.missing_ttl = missing_ttl
+        if inspect.isgeneratorfunction(method) or inspect.isasyncgenfunction(method):
+            raise ConfigurationError(
+                f"{method.__qualname__} is a generator, which cannot be cached; return a list."
+            )
         self.is_async = inspect.iscoroutinefunction(method)
         self.name = method.__qualname__
         self._depends_on = depends_on
@@ -156,7 +160,7 @@ class CallPlan:
         self.codec = call.codec
         self.label = repository.model._meta.label
         self.operation = call.method.__name__
-        alias = repository.using or router.db_for_read(repository.model)
+        alias = repository.database()
         self._alias = alias
         identity = repository.identity(alias)
         owner = type(repository)

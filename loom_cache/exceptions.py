@@ -13,9 +13,9 @@ class ConfigurationError(LoomCacheError, ImproperlyConfigured):
     """A setting or a declaration is wrong; the message names it and the cure."""
 
 
-class StoreUnavailable(LoomCacheError):  # noqa: N818 - it says what is so
+class StoreUnavailable(LoomCacheError):
     """The store is down, slow, full or refuses. Readers and writers of models never see it."""
 
 
-class UnsupportedValue(LoomCacheError, TypeError):  # noqa: N818
+class UnsupportedValue(LoomCacheError, TypeError):
     """A value has no canonical form, or cannot be encoded; the message names its type."""

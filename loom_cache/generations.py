@@ -29,7 +29,7 @@ class View:
     generations: dict[str, int] = field(default_factory=dict)
     """Absent counters are left out."""
 
-    def add(self, later: "View") -> None:
+    def add(self, later: View) -> None:
         """Take in a later look; of two servers' answers neither may be trusted for storing."""
         if later.incarnation != self.incarnation:
             self.incarnation = None
@@ -56,7 +56,9 @@ class GenerationalDependencyResolver:
         wanted = [self._data.full_key(key) for key in entries]
         if self._together or not wanted:
             got = await self._counters.fetch([*wanted, *names])
-            return _view(got.incarnation, got.values[: len(wanted)], tags, got.values[len(wanted) :])
+            return _view(
+                got.incarnation, got.values[: len(wanted)], tags, got.values[len(wanted) :]
+            )
         stored = await self._data.fetch(wanted)
         got = await self._counters.fetch(names or [self._counters.full_key(OF_NOTHING)])
         return _view(got.incarnation, stored.values, tags, got.values[: len(tags)])
@@ -66,7 +68,9 @@ class GenerationalDependencyResolver:
         wanted = [self._data.full_key(key) for key in entries]
         if self._together or not wanted:
             got = self._counters.fetch_sync([*wanted, *names])
-            return _view(got.incarnation, got.values[: len(wanted)], tags, got.values[len(wanted) :])
+            return _view(
+                got.incarnation, got.values[: len(wanted)], tags, got.values[len(wanted) :]
+            )
         stored = self._data.fetch_sync(wanted)
         got = self._counters.fetch_sync(names or [self._counters.full_key(OF_NOTHING)])
         return _view(got.incarnation, stored.values, tags, got.values[: len(tags)])
@@ -154,7 +158,7 @@ _current: tuple[config.CacheConfig, GenerationalDependencyResolver] | None = Non
 
 def resolver() -> GenerationalDependencyResolver | None:
     """The resolver of the settings in force; None while they are wrong."""
-    global _current  # noqa: PLW0603  one resolver per process, replaced with the settings
+    global _current
     settings = config.current()
     if settings is None:
         return None

@@ -63,7 +63,9 @@ def _models(target: Any) -> list[Model]:
     if isinstance(target, str):
         found = labels.models_named(target)
         if not found:
-            raise LoomCacheError(f"The app {target!r} has no models; there is nothing to invalidate.")
+            raise LoomCacheError(
+                f"The app {target!r} has no models; there is nothing to invalidate."
+            )
         return found
     if isinstance(target, type) and issubclass(target, models.Model):
         return [target]

@@ -1,4 +1,4 @@
-"""How each terminal is answered: its parts, what they depend on, how they are loaded and decoded."""
+"""How each terminal is answered: its parts, what they depend on, how they are loaded."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 import msgspec
 from asgiref.sync import sync_to_async
 from django.core.exceptions import FieldError
-from django.core.paginator import EmptyPage, PageNotAnInteger, Paginator
-from django.db import NotSupportedError, models, router
+from django.core.paginator import EmptyPage, Page, PageNotAnInteger, Paginator
+from django.db import NotSupportedError, router
 from django.db.models import QuerySet
 
 from loom_cache import config, keys, permission, prefetches, sql, tables, tags, watch
@@ -112,7 +112,9 @@ class QueryPlan:
 
     def _part(self, key: str) -> Part:
         query = self.query
-        own = tags.of_list(self._table) if query.row is None else tags.of_row(self._table, query.row)
+        own = (
+            tags.of_list(self._table) if query.row is None else tags.of_row(self._table, query.row)
+        )
         return Part(
             key=key,
             required=(tags.of_table(self._table), own, *query.repository.declared()),
@@ -181,6 +183,9 @@ class QueryPlan:
         own = (tags.of_list(self._table),) if whole else ()
         found = (*part.required, *own, *self.shape.hints, *tags.of_whole(others), *seen.tags)
         return tuple(dict.fromkeys(found))
+
+    def decode(self, at: int, body: msgspec.Raw) -> Any:
+        raise NotImplementedError
 
     def _fetch(self) -> Any:
         raise NotImplementedError
@@ -281,7 +286,9 @@ class BulkPlan(RowsPlan):
 
     def __init__(self, query: CachedQuery[Any], rows: Sequence[tables.Row]) -> None:
         self._rows = rows
-        self._single = [RowsPlan(query.followed_by("filter", (), {"pk": row}), "get") for row in rows]
+        self._single = [
+            RowsPlan(query.followed_by("filter", (), {"pk": row}), "get") for row in rows
+        ]
         super().__init__(query, "in_bulk")
         self.shape = self._single[0].shape
         self._refusal = self._single[0]._refusal
@@ -332,7 +339,7 @@ class Joint:
         self.operation = operation
         self.label = members[0].label
         self.fresh = members[0].fresh
-        self.parts = [plan.parts[0] for plan in members]
+        self.parts: Sequence[Part] = [plan.parts[0] for plan in members]
 
     def refusal(self) -> str | None:
         return next(filter(None, (plan.refusal() for plan in self.members)), None)
@@ -359,13 +366,13 @@ class Joint:
         return loaded
 
     def decode(self, at: int, body: msgspec.Raw) -> Any:
-        return self.members[at].decode(0, body)  # type: ignore[attr-defined]
+        return self.members[at].decode(0, body)
 
 
 class PagePlan(Joint):
     """One page: its rows and the count."""
 
-    def __init__(self, query: CachedQuery[Any], number: Any, size: int) -> None:
+    def __init__(self, query: CachedQuery[Any], number: Any, size: Any) -> None:
         if isinstance(size, bool) or not isinstance(size, int) or size < 1:
             raise ValueError(f"A page's size is a positive whole number, not {size!r}.")
         self._size = size
@@ -378,7 +385,7 @@ class PagePlan(Joint):
         rows, count = values
         paginator = Paginator(rows, self._size)
         paginator.__dict__["count"] = count  # a cached property: the rows are but one page
-        return paginator._get_page(rows, paginator.validate_number(self._number), paginator)
+        return Page(rows, paginator.validate_number(self._number), paginator)
 
 
 def _page_number(number: Any) -> int:

@@ -17,7 +17,7 @@ def tables_of(queryset: QuerySet[Any]) -> tuple[set[str], bool]:
     generic relation or a property shows only what it reads when it runs."""
     names: set[str] = set()
     certain = True
-    for lookup in queryset._prefetch_related_lookups:
+    for lookup in lookups_of(queryset):
         through = lookup.prefetch_through if isinstance(lookup, Prefetch) else str(lookup)
         for model in _models_along(queryset.model, through.split("__")):
             certain = certain and model is not None
@@ -27,6 +27,12 @@ def tables_of(queryset: QuerySet[Any]) -> tuple[set[str], bool]:
             names |= inner
             certain = certain and inner_certain
     return names, certain
+
+
+def lookups_of(queryset: Any) -> tuple[Any, ...]:
+    """What it prefetches: strings and Prefetch objects."""
+    found: tuple[Any, ...] = queryset._prefetch_related_lookups
+    return found
 
 
 def _of_given(queryset: QuerySet[Any]) -> tuple[set[str], bool]:
@@ -45,11 +51,11 @@ def compiled(queryset: QuerySet[Any]) -> sql.Statement:
 
 
 def _models_along(
-    model: type[models.Model] | None, parts: Iterable[str]
+    model: type[models.Model], parts: Iterable[str]
 ) -> Iterator[type[models.Model] | None]:
     """Each model on the way, the tables between included; None where it cannot be told."""
     for part in parts:
-        relation = _relation(model, part) if model is not None else None
+        relation = _relation(model, part)
         if relation is None:
             yield None
             return
@@ -63,9 +69,9 @@ def _models_along(
 
 
 def _relation(model: type[models.Model], name: str) -> Any:
-    for relation in model._meta.related_objects:
-        if relation.get_accessor_name() == name:
-            return relation
+    for reverse in model._meta.related_objects:
+        if reverse.get_accessor_name() == name:
+            return reverse
     try:
         relation = model._meta.get_field(name)
     except FieldDoesNotExist:

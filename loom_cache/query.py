@@ -9,12 +9,13 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from django.core.exceptions import EmptyResultSet, FieldError
-from django.db import NotSupportedError, models, router
+from django.db import NotSupportedError, models
 from django.db.models import Prefetch, QuerySet
 
 from loom_cache import keys, plans, tables
 from loom_cache.api import ReadingAPI
 from loom_cache.exceptions import ConfigurationError, UnsupportedValue
+from loom_cache.prefetches import lookups_of
 
 if TYPE_CHECKING:
     from loom_cache.repository import CachedRepository
@@ -48,12 +49,13 @@ class CachedQuery(ReadingAPI[Row]):
 
     @property
     def model(self) -> type[models.Model]:
-        return self.repository.model
+        model: type[models.Model] = self.repository.model
+        return model
 
     @property
     def database(self) -> str:
         """The alias it reads from."""
-        return self._alias or self.repository.using or router.db_for_read(self.model)
+        return self._alias or self.repository.database()
 
     def queryset(self) -> QuerySet[Any]:
         """The chain, replayed on Django's own QuerySet."""
@@ -199,7 +201,7 @@ def _spelling(value: Any) -> Any:
 
 def sql_of(queryset: QuerySet[Any]) -> tuple[Any, ...]:
     """What a QuerySet asks, as SQL and parameters, and what it makes of the rows."""
-    prefetched = [_spelling(lookup) for lookup in queryset._prefetch_related_lookups]
+    prefetched = [_spelling(lookup) for lookup in lookups_of(queryset)]
     made_of = (queryset._iterable_class.__qualname__, queryset.db, prefetched)
     compiler = queryset.query.clone().get_compiler(using=queryset.db)
     try:

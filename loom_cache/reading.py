@@ -75,6 +75,9 @@ class Plan(Protocol):
     fresh: bool
     """Do not look up; load, and store."""
 
+    def refusal(self) -> str | None:
+        """Why this question is never cached, as far as is known."""
+
     def asked(self) -> Sequence[str]:
         """Tags whose counters are wanted in the first round trip: those every part requires,
         and those that such answers are known to depend on."""
@@ -128,7 +131,7 @@ class Keep:
 
 @dataclass(slots=True)
 class Wait:
-    flight: "Flight"
+    flight: Flight
 
 
 Request = Look | Seed | Prepare | Load | Keep | Wait
@@ -143,7 +146,7 @@ class Flight:
     loaded: list[Loaded] | None = None
     error: Exception | None = None
     over: bool = False
-    landed: "asyncio.Future[None] | None" = None
+    landed: asyncio.Future[None] | None = None
     """Made by the first who waits."""
 
     def land(self) -> None:
@@ -249,7 +252,7 @@ def _fill(
         view.incarnation = None
     may_store = view.incarnation is not None and not generations.being_written(view.generations)
     if not may_store or standing.alone:
-        loaded = yield Load(plan, missing)
+        loaded: list[Loaded] = yield Load(plan, missing)
         if may_store:
             yield from _keep(plan, missing, loaded, view)
         return loaded
@@ -272,7 +275,8 @@ def _share(
         break  # its answer cannot be shared: this one is loaded alone
     flight = flights[key] = Flight(dict(view.generations))
     try:
-        flight.loaded = loaded = yield Load(plan, missing)
+        loaded: list[Loaded] = yield Load(plan, missing)
+        flight.loaded = loaded
         flight.land()
         yield from _keep(plan, missing, loaded, view)
         return loaded
@@ -326,15 +330,17 @@ def _ttl(part: Part, *, missing: bool) -> float:
     settings = config.current()
     if settings is None:
         return ttl
-    ttl *= 1 - settings.ttl_jitter * random.random()  # noqa: S311  no secret
+    ttl *= 1 - settings.ttl_jitter * random.random()
     return ttl if settings.ttl_cap is None else min(ttl, settings.ttl_cap)
 
 
 # The two drivers. -------------------------------------------------------------------------------
 
 
-@async_unsafe("You cannot read through a repository synchronously in an async context: await the "
-              "method with the same name and an `a` before it.")
+@async_unsafe(
+    "You cannot read through a repository synchronously in an async context: await the "
+    "method with the same name and an `a` before it."
+)
 def drive(plan: Plan) -> list[Any]:
     """Carry the plan out in the caller's thread, on its own connection."""
     resolver = generations.resolver()
@@ -396,9 +402,7 @@ class _telling:  # noqa: N801  a `with` block; a class since it is on the path o
             self._breaker.failed(error)
 
 
-_flights: "WeakKeyDictionary[AbstractEventLoop, dict[tuple[str, ...], Flight]]" = (
-    WeakKeyDictionary()
-)
+_flights: WeakKeyDictionary[AbstractEventLoop, dict[tuple[str, ...], Flight]] = WeakKeyDictionary()
 
 
 async def adrive(plan: Plan) -> list[Any]:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, ClassVar, TypeVar, get_args, get_origin
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, get_args, get_origin
 
 from django.conf import settings
-from django.db import connections, models
+from django.db import connections, models, router
 from django.db.models import QuerySet
 from django.db.models.manager import BaseManager
 from django.utils import timezone
@@ -16,6 +16,7 @@ from loom_cache import config, keys, labels, tables, tags, watch, writes
 from loom_cache.api import ReadingAPI
 from loom_cache.codec.shapes import shape_of
 from loom_cache.exceptions import ConfigurationError
+from loom_cache.prefetches import lookups_of
 from loom_cache.query import CachedQuery, sql_of
 
 ModelT = TypeVar("ModelT", bound=models.Model)
@@ -38,13 +39,16 @@ class CachedRepository(ReadingAPI[ModelT]):
     """Seconds for everything with more than one row, and for counts and aggregates."""
     depends_on: Sequence[type[models.Model] | str] = ()
     """Models that every answer depends on besides those its queries touch."""
-    using: str | None = None
-    """The database alias to read from; None: router.db_for_read at every read."""
+    if TYPE_CHECKING:
+        # Declared as an alias to read from (None: router.db_for_read at every read), called as
+        # the chain method: __init_subclass__ puts the alias aside.
+        using: Any
     version: int | str = 1
     """Change it to abandon all entries made before."""
     static: bool = False
     """The base queryset is the same for everybody, although it is made anew at every read."""
 
+    _alias: ClassVar[str | None] = None
     _made_by_code: ClassVar[bool] = False
     _in_context: ClassVar[bool] = False
     _identities: ClassVar[dict[Any, bytes]]
@@ -64,6 +68,8 @@ class CachedRepository(ReadingAPI[ModelT]):
         for name in ("ttl", "list_ttl"):
             check_seconds(f"{cls.__qualname__}.{name}", getattr(cls, name))
         cls._identities = {}
+        if not callable(cls.using):
+            cls._alias, cls.using = cls.using, ReadingAPI.using
         if cls.model is not None:
             cls._made_by_code = _made_by_code(cls)
             cls._in_context = cls._made_by_code and not cls.static
@@ -98,12 +104,15 @@ class CachedRepository(ReadingAPI[ModelT]):
         """The QuerySet to replay a chain on."""
         return self.get_queryset()
 
+    def database(self) -> str:
+        """The alias to read from."""
+        return self._alias or router.db_for_read(self.model)
+
     def base_prefetches(self) -> Sequence[Any]:
         """What the base queryset prefetches; none is built where one is declared."""
         if type(self).get_queryset is not CachedRepository.get_queryset or self.queryset is None:
-            return self.get_queryset()._prefetch_related_lookups if self._made_by_code else ()
-        lookups: Sequence[Any] = self.queryset._prefetch_related_lookups
-        return lookups
+            return lookups_of(self.get_queryset()) if self._made_by_code else ()
+        return lookups_of(self.queryset)
 
     def sql_of(self, query: CachedQuery[Any]) -> tuple[Any, ...]:
         """What stands in the key for a chain whose arguments have no canonical form."""
@@ -168,7 +177,7 @@ def _made_by_code(cls: type[CachedRepository[Any]]) -> bool:
     if cls.queryset is not None:
         return False
     manager = type(cls.model._default_manager)
-    return manager.get_queryset is not BaseManager.get_queryset  # type: ignore[attr-defined]
+    return manager.get_queryset is not BaseManager.get_queryset
 
 
 def check_seconds(name: str, value: Any) -> None:

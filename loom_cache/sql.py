@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
 from typing import Literal, NamedTuple
 
 Control = Literal["begin", "commit", "rollback", "savepoint", "rollback to", "release"]
@@ -181,9 +182,7 @@ def _one(tokens: list[Token], vendor: str) -> Statement:
     sets = words[0] == "SET" or words[0] == "RESET" or "SET_CONFIG" in words
     reach, target, condition = _reach(words, tokens, verbs, vendor)
     return Statement(
-        names=frozenset(
-            token.text.lower() for token in tokens if token.kind in ("word", "quoted")
-        ),
+        names=frozenset(token.text.lower() for token in tokens if token.kind in ("word", "quoted")),
         reach=reach,
         target=target,
         condition=condition,
@@ -241,16 +240,16 @@ def _harmless(word: str, at: int, words: list[str], tokens: list[Token]) -> bool
         return after == "("
     if word == "INTO":  # of INSERT INTO and the like; SELECT ... INTO has no other verb
         return bool({"INSERT", "MERGE", "REPLACE"} & set(words[:at]))
-    if at and tokens[at - 1].text == ".":
-        return True
-    return False
+    return bool(at and tokens[at - 1].text == ".")
 
 
 def _locks(words: list[str]) -> bool:
     if words[0] == "LOCK" or "GET_LOCK" in words or any("ADVISORY" in word for word in words):
         return True
     return any(
-        word == "FOR" and words[at + 1 : at + 2] and words[at + 1] in ("UPDATE", "SHARE", "NO", "KEY")
+        word == "FOR"
+        and words[at + 1 : at + 2]
+        and words[at + 1] in ("UPDATE", "SHARE", "NO", "KEY")
         for at, word in enumerate(words)
     ) or any(words[at : at + 3] == ["LOCK", "IN", "SHARE"] for at in range(len(words)))
 
@@ -283,7 +282,7 @@ def _reach(
 
 
 def _upserts(words: list[str]) -> bool:
-    pairs = set(zip(words, words[1:], strict=False))
+    pairs = set(pairwise(words))
     return bool(pairs & {("DO", "UPDATE"), ("ON", "DUPLICATE"), ("OR", "REPLACE")})
 
 
@@ -366,9 +365,7 @@ def _top_level(word: str, start: int, words: list[str], tokens: list[Token]) -> 
     return None
 
 
-def _names_rows(
-    target: str, tokens: list[Token]
-) -> tuple[str, tuple[int | None, ...]] | None:
+def _names_rows(target: str, tokens: list[Token]) -> tuple[str, tuple[int | None, ...]] | None:
     """`[target.]column = value` or `[target.]column IN (value, ...)`, to the last token."""
     while len(tokens) > 2 and tokens[0].text == "(" and tokens[-1].text == ")":
         tokens = tokens[1:-1]
@@ -391,7 +388,7 @@ def _names_rows(
     return None if "?" in read else (column, read)  # type: ignore[return-value]
 
 
-def _value(token: Token) -> int | None | Literal["?"]:
+def _value(token: Token) -> int | Literal["?"] | None:
     if token == ("placeholder", "%s"):
         return None
     if token.kind == "number" and token.text.isdecimal():

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
-from typing import Any
+from typing import Any, TypeAlias
 from uuid import UUID
 
 from django.apps import apps
@@ -16,6 +16,7 @@ from django.db.models.signals import class_prepared
 from loom_cache import config
 
 Model = type[models.Model]
+Field: TypeAlias = "models.Field[Any, Any]"
 Row = int | str | UUID
 """A primary key that can be told from another by its value alone."""
 
@@ -35,7 +36,7 @@ class Table:
     ignored: bool = False
 
     @property
-    def pk(self) -> models.Field[Any, Any]:
+    def pk(self) -> Field:
         return self.models[0]._meta.pk
 
     def row(self, value: object, vendor: str) -> Row | None:
@@ -46,7 +47,7 @@ class Table:
         return as_row(self.pk, value)
 
 
-def as_row(pk: models.Field[Any, Any], value: object) -> Row | None:
+def as_row(pk: Field, value: object) -> Row | None:
     """`value` as the primary key's own Python type, or None if it is no row's key."""
     while isinstance(pk, models.ForeignKey):
         pk = pk.target_field
@@ -61,13 +62,14 @@ def as_row(pk: models.Field[Any, Any], value: object) -> Row | None:
     return row if type(row) in (int, str, UUID) else None
 
 
-def _compares_exactly(pk: models.Field[Any, Any], vendor: str) -> bool:
+def _compares_exactly(pk: Field, vendor: str) -> bool:
     while isinstance(pk, models.ForeignKey):
         pk = pk.target_field
     if isinstance(pk, models.IntegerField | models.UUIDField):
         return True
-    binary = vendor in ("postgresql", "sqlite")
-    return binary and type(pk) in (models.CharField, models.SlugField) and not pk.db_collation
+    text = type(pk) in (models.CharField, models.SlugField)
+    collation = getattr(pk, "db_collation", None)
+    return text and collation is None and vendor in ("postgresql", "sqlite")
 
 
 def name_of(model: Model) -> str:
@@ -104,10 +106,12 @@ def _tie(model: Model, found: dict[str, Table]) -> None:
             there.database_cascades.add(here.name)
 
 
-def _acts_in_database(relation: models.Field[Any, Any]) -> bool:
+def _acts_in_database(relation: Field) -> bool:
     """DB_CASCADE and its peers (Django 6.1): the database changes rows no statement names."""
     on_delete = getattr(relation.remote_field, "on_delete", None)
-    acting = (getattr(models, name, None) for name in ("DB_CASCADE", "DB_SET_NULL", "DB_SET_DEFAULT"))
+    acting = (
+        getattr(models, name, None) for name in ("DB_CASCADE", "DB_SET_NULL", "DB_SET_DEFAULT")
+    )
     return on_delete is not None and any(on_delete is action for action in acting)
 
 

@@ -51,7 +51,7 @@ class Change:
     unknown: bool = False
     rows: set[Row] = field(default_factory=set)
 
-    def add(self, other: "Change") -> None:
+    def add(self, other: Change) -> None:
         self.unknown = self.unknown or other.unknown
         self.rows |= other.rows
         if len(self.rows) > MAX_ROWS_NAMED:

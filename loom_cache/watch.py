@@ -63,12 +63,12 @@ class _State:
 _listeners: list[Listener] = []
 _STATE = "_loom_cache_state"
 
-_used: ContextVar[tuple["weakref.ref[Connection]", ...]] = ContextVar(
+_used: ContextVar[tuple[weakref.ref[Connection], ...]] = ContextVar(
     "loom_cache.connections", default=()
 )
 """The connections that this context has used: async code sees other objects in `connections`."""
 
-_recorders: ContextVar["Recorder | None"] = ContextVar("loom_cache.recorder", default=None)
+_recorders: ContextVar[Recorder | None] = ContextVar("loom_cache.recorder", default=None)
 
 cache_in_testcases = False
 """Set by loom_cache.testing: reads inside TestCase's own atomic blocks use the cache."""

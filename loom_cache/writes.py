@@ -74,7 +74,9 @@ class _Writes:
             bump(_with_neighbours(changes))
         if changes:
             _note(connection, changes)
-            if not watch.in_transaction(connection) and _commits_when_fetched(connection, statement):
+            if not watch.in_transaction(connection) and _commits_when_fetched(
+                connection, statement
+            ):
                 watch.state_data(connection)[_UNSETTLED] = changes
             elif statement.defines and not connection.features.can_rollback_ddl:
                 bump(_pending(connection).changes())  # such a database commits before DDL
@@ -150,9 +152,7 @@ def changes_of(
     return changes
 
 
-def _changes_named(
-    statement: sql.Statement, params: Any, *, many: bool, vendor: str
-) -> Changes:
+def _changes_named(statement: sql.Statement, params: Any, *, many: bool, vendor: str) -> Changes:
     target = statement.target
     if target is None:
         return {name: Change(unknown=True) for name in tables.among(statement.names)}
