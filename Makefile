@@ -5,6 +5,8 @@ PYTHON ?= $(shell for name in python3 python3.14 python3.13 python3.12 python3.1
 	done)
 ADDRESS ?= 127.0.0.1
 PORT ?= 8000
+# One process alone writes here: it need not forget after 5 seconds what others may have changed.
+serve: export LOOM_CACHE_LOCATION ?= memory://?ttl_cap=600
 
 BIN := .venv/bin
 INSTALLED := .venv/.installed
@@ -17,6 +19,7 @@ demo: $(INSTALLED)
 
 test: services lint
 	@$(BIN)/python -m pytest
+	@LOOM_TEST_DB=postgresql LOOM_TEST_STORE=redis $(BIN)/python -m pytest --ignore tests/test_packaging.py
 
 lint: $(INSTALLED)
 	@$(BIN)/ruff check .

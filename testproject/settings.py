@@ -89,6 +89,7 @@ DATABASES = {
         os.environ.get("LOOM_TEST_DB", "sqlite")
     ](),
 }
+MESSAGE_STORAGE = "django.contrib.messages.storage.cookie.CookieStorage"
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 USE_TZ = True

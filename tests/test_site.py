@@ -104,6 +104,8 @@ async def test_the_page_after_a_write_tells_which_generations_it_moved(
     html, _ = await visit(async_client)
     assert "The title is saved." in html
     assert f"g:{{news_article}}:id:{paper.pk}" in html
+    html, _ = await visit(async_client)
+    assert "The title is saved." not in html
 
 
 async def test_a_form_that_is_not_valid_is_shown_again_and_writes_nothing(

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from django.contrib import messages
+from django.contrib.messages import get_messages
 from django.core.paginator import EmptyPage
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import aget_object_or_404, render
@@ -88,6 +89,7 @@ async def _page(
         if shown is None:
             raise Http404(f"There is no article {slug!r}.")
     context: dict[str, object] = {
+        "notices": [(note.message, note.extra_tags.split()) for note in get_messages(request)],
         "latest": latest,
         "article": shown,
         "reads": reads,
