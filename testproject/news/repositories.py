@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from django.db.models import Count, Q
 
 from loom_cache import CachedRepository, cached_query
-from testproject.news.models import Article, Author, Comment
+from testproject.news.models import Article, Comment
 
 
 @dataclass(frozen=True)
@@ -34,14 +34,9 @@ class ArticleRepository(CachedRepository[Article]):
         return [Headline(*row) async for row in ranked[:limit]]
 
 
-class AuthorRepository(CachedRepository[Author]):
-    model = Author
-
-
 class CommentRepository(CachedRepository[Comment]):
     queryset = Comment.objects.filter(approved=True)
 
 
 articles = ArticleRepository()
-authors = AuthorRepository()
 comments = CommentRepository()
