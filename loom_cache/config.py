@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from functools import cached_property
 from typing import Any, NamedTuple, cast
@@ -27,7 +28,8 @@ MEMORY_CLASSES = (
     "aiocache.backends.memory.SimpleMemoryCache",
 )
 REDIS_CLASSES = (REDIS_BACKEND, "aiocache.RedisCache", "aiocache.backends.redis.RedisCache")
-SCHEMES = ("redis", "rediss", "unix", "memory")
+
+logger = logging.getLogger("loom_cache")
 
 
 class NearConfig(
@@ -71,17 +73,18 @@ class CacheConfig(
     enabled: bool = True
 
     def __post_init__(self) -> None:
+        """Labels of models are compared in lower case."""
         lowered = {label.lower(): seconds for label, seconds in self.ttl.items()}
         msgspec.structs.force_setattr(self, "ttl", lowered)
         msgspec.structs.force_setattr(self, "ignore", tuple(x.lower() for x in self.ignore))
 
-    def __repr__(self) -> str:
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
         """Where the cache is and what it is called; never the credentials in it."""
-        return f"CacheConfig(location={redacted(self.location)!r}, namespace={self.namespace!r})"
+        return [("location", redacted(self.location)), ("namespace", self.namespace)]
 
-    def __rich_repr__(self) -> Any:
-        yield "location", redacted(self.location)
-        yield "namespace", self.namespace
+    def __repr__(self) -> str:
+        shown = ", ".join(f"{name}={value!r}" for name, value in self.__rich_repr__())
+        return f"CacheConfig({shown})"
 
     @property
     def effective_counter_alias(self) -> str:
@@ -95,16 +98,14 @@ class CacheConfig(
         """What is handed to aiocache, by alias."""
         if self.aiocache_config is not None:
             return self.aiocache_config
-        place = self._place()
+        place = self._memory() if is_memory_location(self.location) else self._redis()
         return {"default": {**place, "serializer": {"class": SERIALIZER}}, "counters": place}
 
-    def _place(self) -> dict[str, Any]:
-        if self.location is None or urlsplit(self.location).scheme == "memory":
-            return {
-                "cache": MEMORY_BACKEND,
-                "max_size": self.max_size,
-                "store": f"config-{id(self)}",
-            }
+    def _memory(self) -> dict[str, Any]:
+        """One store for both aliases, and another one for every configuration."""
+        return {"cache": MEMORY_BACKEND, "max_size": self.max_size, "store": f"config-{id(self)}"}
+
+    def _redis(self) -> dict[str, Any]:
         return {
             "cache": REDIS_BACKEND,
             "url": self.location,
@@ -120,22 +121,19 @@ class CacheConfig(
 
     @cached_property
     def namespace_callable(self) -> Callable[[], str] | None:
-        """What NAMESPACE names when it is a dotted path; it is called at every read."""
-        return (
-            cast(Callable[[], str], import_string(self.namespace))
-            if "." in self.namespace
-            else None
-        )
+        """What NAMESPACE names when it is a dotted path; it is to be called at every read."""
+        if "." not in self.namespace:
+            return None
+        return cast(Callable[[], str], import_string(self.namespace))
 
     @cached_property
     def ttl_cap(self) -> float | None:
         """The longest an entry is kept, in seconds, when the data alias is in memory."""
-        if self.location is not None:
-            parts = urlsplit(self.location)
-            if parts.scheme != "memory":
-                return None
-            return float(parse_qs(parts.query).get("ttl_cap", [MEMORY_TTL_CAP])[0])
-        return MEMORY_TTL_CAP if is_memory(self.aliases.get(self.aiocache_alias, {})) else None
+        if self.location is not None and is_memory_location(self.location):
+            return float(
+                parse_qs(urlsplit(self.location).query).get("ttl_cap", [MEMORY_TTL_CAP])[0]
+            )
+        return MEMORY_TTL_CAP if is_memory(self.aliases[self.aiocache_alias]) else None
 
     def ttl_for(self, label: str, *, many: bool) -> float:
         """Seconds that an answer about model `label` is kept, by TTL and the defaults."""
@@ -145,11 +143,24 @@ class CacheConfig(
 
 
 def redacted(location: str | None) -> str | None:
-    """`location` without credentials and without its query, which may hold some."""
+    """`location` without anything that may be a credential, however it is written."""
     if location is None:
         return None
-    parts = urlsplit(location)
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+    scheme, separator, _ = location.partition("://")
+    try:
+        parts = urlsplit(location)
+        port = "" if parts.port is None else f":{parts.port}"
+    except ValueError:
+        return f"{scheme}://..." if separator else "..."
+    if not separator or not (parts.hostname or parts.scheme in ("unix", "memory")):
+        return f"{scheme}://..." if separator else "..."
+    path = "/..." if "@" in parts.path else parts.path
+    return f"{scheme}://{parts.hostname or ''}{port}{path}"
+
+
+def is_memory_location(location: str | None) -> bool:
+    """Whether LOCATION, or its absence, means this process's memory."""
+    return location is None or location.partition("://")[0] == "memory"
 
 
 def is_memory(alias: Mapping[str, Any]) -> bool:
@@ -172,14 +183,19 @@ class Problem(NamedTuple):
 
 def parse(raw: Mapping[str, Any]) -> CacheConfig:
     """The configuration that `raw` describes. ConfigurationError names the first thing wrong."""
-    found = find_problems(raw)
+    from loom_cache.problems import find  # which has to know CacheConfig
+
+    found = find(raw)
     if found:
         raise ConfigurationError(f"{found[0].message} {found[0].hint}")
     return msgspec.convert(raw, CacheConfig)
 
 
-def find_problems(raw: object) -> list[Problem]:
-    return []
+def problems() -> list[Problem]:
+    """Why the LOOM_CACHE setting cannot be used."""
+    from loom_cache.problems import find
+
+    return find(_raw())
 
 
 class _Unread:
@@ -194,20 +210,21 @@ def current() -> CacheConfig | None:
     return _read() if isinstance(_current, _Unread) else _current
 
 
-def problems() -> list[Problem]:
-    """What keeps the LOOM_CACHE setting from being used."""
-    return find_problems(getattr(settings, SETTING, {}))
+def _raw() -> Any:
+    return getattr(settings, SETTING, {})
 
 
 def _read() -> CacheConfig | None:
+    """Decode the settings and register their aliases. No I/O, and nothing is raised."""
     global _current
     setting_changed.connect(_on_setting_changed, dispatch_uid="loom_cache.config")
     try:
-        config = parse(getattr(settings, SETTING, {}))
-    except ConfigurationError:
+        config = parse(_raw())
+    except ConfigurationError as error:
+        logger.error("Nothing is cached until the settings are mended. %s", error)
         _current = None
         return None
-    from loom_cache.gateway import CacheGateway
+    from loom_cache.gateway import CacheGateway  # which has to know CacheConfig
 
     CacheGateway.apply_config(config)
     _current = config

@@ -8,6 +8,7 @@ from weakref import WeakKeyDictionary
 
 import msgspec
 from aiocache import caches
+from aiocache.factory import CacheHandler
 
 from loom_cache import config as configuration
 from loom_cache import counters
@@ -72,6 +73,27 @@ class CacheGateway:
         }
         cls.configure(aliases)
         _set_timeouts(config)
+
+    @staticmethod
+    def try_alias(options: Mapping[str, Any]) -> bool:
+        """Whether an alias with these options serializes its values.
+
+        ConfigurationError if aiocache cannot make it; the message repeats no value, since options
+        hold passwords. No connection is made, and nothing is registered.
+        """
+        handler = CacheHandler()
+        try:
+            handler.set_config({"default": _served(options)})
+            cache = handler.get("default")
+        except (ImportError, AttributeError) as error:
+            raise ConfigurationError(
+                f"A class that it names cannot be imported: {error}."
+            ) from error
+        except TypeError as error:
+            raise ConfigurationError(f"Its options are not those of its class: {error}.") from error
+        except (ValueError, KeyError) as error:
+            raise ConfigurationError("The value of one of its options is wrong.") from error
+        return isinstance(cache.serializer, MsgspecSerializer)
 
     @property
     def alias(self) -> str:

@@ -6,6 +6,7 @@ anything is loaded under it. A bump changes only counters that exist.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -114,8 +115,9 @@ class GenerationalDependencyResolver:
             await self.bump(tags)
         except StoreUnavailable as error:
             self.breaker.lose(tags, error)
-        except BaseException:  # cancelled midway: it may not have been sent
-            self.breaker.lose(tags)
+        except asyncio.CancelledError:
+            # Midway: it may not have been sent, and the write that it tells of has happened.
+            self.publish_sync(tags)
             raise
 
     def publish_sync(self, tags: Sequence[str]) -> None:

@@ -11,6 +11,7 @@ from typing import Protocol
 from django.db import connections
 
 from loom_cache import config, watch
+from loom_cache.exceptions import ConfigurationError
 from loom_cache.generations import GenerationalDependencyResolver
 from loom_cache.watch import Connection
 
@@ -60,6 +61,10 @@ def standing(
 ) -> Standing:
     """How this code may read. `on_loop`: it runs on an event loop, where nothing may be asked
     from the database."""
+    if not watch.installed:
+        raise ConfigurationError(
+            'loom_cache does not see what is written: add "loom_cache" to INSTALLED_APPS.'
+        )
     settings = config.current()
     if resolver is None or settings is None:
         return Standing("misconfigured")
@@ -96,4 +101,4 @@ def refused_by(found: Iterable[Connection], *, on_loop: bool) -> str | None:
 def refused_here() -> str | None:
     """The same, asked by a load in its own thread once it is done: what was read there may be
     another transaction's view, whatever was known of it before."""
-    return refused_by(connections.all(initialized_only=True), on_loop=True)
+    return refused_by(connections.all(initialized_only=True), on_loop=False)

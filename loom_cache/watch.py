@@ -70,6 +70,9 @@ _used: ContextVar[tuple[weakref.ref[Connection], ...]] = ContextVar(
 
 _recorders: ContextVar[Recorder | None] = ContextVar("loom_cache.recorder", default=None)
 
+installed = False
+"""Whether connections are watched; without it nothing may be cached."""
+
 cache_in_testcases = False
 """Set by loom_cache.testing: reads inside TestCase's own atomic blocks use the cache."""
 
@@ -89,6 +92,8 @@ class Recorder:
 
 def install() -> None:
     """Watch every connection, those that exist already and those to come. Idempotent."""
+    global installed
+    installed = True
     connection_created.connect(_on_connection_created, dispatch_uid="loom_cache.watch")
     for connection in connections.all(initialized_only=True):
         watch(connection)
