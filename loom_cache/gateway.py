@@ -59,7 +59,8 @@ class CacheGateway:
         aiocache's own memory and Redis backends are served by ours, with the same options.
         """
         aliases = {alias: _served(options) for alias, options in raw_config.items()}
-        aliases.setdefault("default", {"cache": MEMORY_BACKEND})
+        aliases.setdefault("default", {"cache": MemoryCache})  # aiocache insists on one
+        caches.set_config({**caches.get_config(), **aliases})  # forgets every instance there is
         caches.set_config(aliases)
 
     @classmethod
@@ -85,12 +86,8 @@ class CacheGateway:
         try:
             handler.set_config({"default": _served(options)})
             cache = handler.get("default")
-        except (ImportError, AttributeError) as error:
-            raise ConfigurationError(
-                f"A class that it names cannot be imported: {error}."
-            ) from error
-        except TypeError as error:
-            raise ConfigurationError(f"Its options are not those of its class: {error}.") from error
+        except (ImportError, AttributeError, TypeError) as error:
+            raise ConfigurationError(f"Its class or its options are wrong: {error}.") from error
         except (ValueError, KeyError) as error:
             raise ConfigurationError("The value of one of its options is wrong.") from error
         return isinstance(cache.serializer, MsgspecSerializer)

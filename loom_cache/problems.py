@@ -87,14 +87,25 @@ def _of_types(raw: Mapping[str, Any]) -> Iterator[Problem]:
         key = name.upper()
         if key not in raw:
             continue
-        try:
-            msgspec.convert(raw[key], kind)
-        except msgspec.ValidationError as error:
+        fault = _fault(raw[key], kind)
+        if fault:
+            place = f"{SETTING}[{key!r}]"
             yield Problem(
-                "loom_cache.E003",
-                f"{SETTING}[{key!r}] cannot be read: {str(error).replace('`', '')}.",
-                f"It should be {MEANINGS[key]}.",
+                "loom_cache.E003", f"{place} cannot be read: {fault}.", f"It should be {MEANINGS[key]}."
             )
+
+
+def _fault(value: object, kind: Any) -> str:
+    """What msgspec has against the value, in Python's words; empty if nothing."""
+    if kind == dict[str, float] and isinstance(value, Mapping):
+        faults = ((label, _fault(seconds, float)) for label, seconds in value.items())
+        return next((f"{label!r}: {fault}" for label, fault in faults if fault), "")
+    try:
+        msgspec.convert(value, kind)
+    except msgspec.ValidationError as error:
+        text = str(error).partition(" - at ")[0].replace("`", "").replace("null", "None")
+        return text[0].lower() + text[1:]
+    return ""
 
 
 def _of_numbers(config: CacheConfig) -> Iterator[Problem]:
@@ -160,11 +171,12 @@ def _of_location(config: CacheConfig) -> Iterator[Problem]:
         yield _bad_location("cannot be read as an address of Redis")
 
 
-def _bad_location(fault: str) -> Problem:
+def _bad_location(fault: str, hint: str = "") -> Problem:
     return Problem(
         "loom_cache.E007",
         f"{SETTING}['LOCATION'] {fault}.",
-        "Write redis://[user:password@]host[:port][/database], rediss://..., "
+        hint
+        or "Write redis://[user:password@]host[:port][/database], rediss://..., "
         "unix://[user:password@]/path/to/socket[?db=database] or memory://[?ttl_cap=seconds], "
         "with special characters of a password percent-encoded.",
     )
@@ -250,6 +262,9 @@ def _of_aliases(config: CacheConfig) -> Iterator[Problem]:
         try:
             serializing[name] = _serializes(options)
         except ConfigurationError as error:
+            if config.location is not None:
+                yield _bad_location("has an option that cannot be used", str(error))
+                return  # every alias has it
             yield Problem(
                 "loom_cache.E011", f"The cache alias {name!r} cannot be used.", str(error)
             )

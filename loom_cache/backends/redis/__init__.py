@@ -7,6 +7,7 @@ from typing import Any, ClassVar, TypeVar
 
 import redis
 from redis.connection import parse_url
+from redis.exceptions import RedisError
 
 from loom_cache.backends import Pair, Snapshot
 from loom_cache.backends.native import NativeCache
@@ -54,7 +55,10 @@ class RedisCache(NativeCache):
         self._write_timeout = write_timeout
         place = {"host": endpoint, "port": int(port), "db": int(db), "password": password}
         where = {**place, "ssl": ssl} if url is None else _from_url(url)
-        self._server = server({**where, **(connection_pool_kwargs or {})}, name_key)
+        try:
+            self._server = server({**where, **(connection_pool_kwargs or {})}, name_key)
+        except RedisError as error:
+            raise ValueError("redis-py refuses one of the options of its connections.") from error
 
     @property
     def server(self) -> Hashable:

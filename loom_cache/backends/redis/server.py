@@ -172,6 +172,7 @@ class Server:
         self._options.update(socket_timeout=None, socket_connect_timeout=None)
         self._name_key = name_key
         self.reset()
+        self._sync_link()  # what redis-py's connections do not take is refused here, not at a read
 
     def reset(self) -> None:
         """Begin without connections."""
