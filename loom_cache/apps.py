@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from django.apps import AppConfig
+from django.core.checks import register
 
 
 class LoomCacheAppConfig(AppConfig):
@@ -10,9 +11,16 @@ class LoomCacheAppConfig(AppConfig):
     verbose_name = "Loom cache"
 
     def ready(self) -> None:
-        from loom_cache import config, tables, watch, writes
+        from loom_cache import checks, config, declarations, tables, watch, writes
 
         config.current()
         tables.forget()
         watch.install()
         writes.install()
+        for check in (
+            checks.check_settings,
+            checks.check_labels,
+            checks.check_store_is_shared,
+            declarations.check_repositories,
+        ):
+            register(check)

@@ -77,7 +77,7 @@ class CachedCall:
             )
         self.is_async = inspect.iscoroutinefunction(method)
         self.name = method.__qualname__
-        self._depends_on = depends_on
+        self.depends_on = depends_on
         self._signature = inspect.signature(method)
         _check(self)
 
@@ -117,7 +117,7 @@ class CachedCall:
 
     @cached_property
     def declared(self) -> tuple[str, ...]:
-        named = labels.models_of(self._depends_on)
+        named = labels.models_of(self.depends_on)
         return tags.of_whole({tables.name_of(model) for model in named})
 
     def spelled(self, repository: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:

@@ -48,7 +48,7 @@ class CachedRepository(ReadingAPI[ModelT]):
     static: bool = False
     """The base queryset is the same for everybody, although it is made anew at every read."""
 
-    _alias: ClassVar[str | None] = None
+    declared_alias: ClassVar[str | None] = None
     _made_by_code: ClassVar[bool] = False
     _in_context: ClassVar[bool] = False
     _identities: ClassVar[dict[Any, bytes]]
@@ -69,7 +69,7 @@ class CachedRepository(ReadingAPI[ModelT]):
             check_seconds(f"{cls.__qualname__}.{name}", getattr(cls, name))
         cls._identities = {}
         if not callable(cls.using):
-            cls._alias, cls.using = cls.using, ReadingAPI.using
+            cls.declared_alias, cls.using = cls.using, ReadingAPI.using
         if cls.model is not None:
             cls._made_by_code = _made_by_code(cls)
             cls._in_context = cls._made_by_code and not cls.static
@@ -106,7 +106,7 @@ class CachedRepository(ReadingAPI[ModelT]):
 
     def database(self) -> str:
         """The alias to read from."""
-        return self._alias or router.db_for_read(self.model)
+        return self.declared_alias or router.db_for_read(self.model)
 
     def base_prefetches(self) -> Sequence[Any]:
         """What the base queryset prefetches; none is built where one is declared."""
