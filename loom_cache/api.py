@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from django.core.paginator import Page
 from django.db.models import QuerySet
 
+from loom_cache import plans
 from loom_cache.reading import adrive, drive
 
 if TYPE_CHECKING:
@@ -31,11 +32,11 @@ class ReadingAPI(Generic[Row]):
         return self._query().followed_by(method, args, kwargs)
 
     async def _aread(self, operation: str, *args: Any, **kwargs: Any) -> Any:
-        plan = self._query().plan(operation, args, kwargs)
+        plan = plans.make(self._query(), operation, args, kwargs)
         return plan.finish(await adrive(plan))
 
     def _read(self, operation: str, *args: Any, **kwargs: Any) -> Any:
-        plan = self._query().plan(operation, args, kwargs)
+        plan = plans.make(self._query(), operation, args, kwargs)
         return plan.finish(drive(plan))
 
     # Chain methods. -----------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from django.core.exceptions import EmptyResultSet, FieldError
 from django.db import NotSupportedError, models
 from django.db.models import Prefetch, QuerySet
 
-from loom_cache import keys, plans, tables
+from loom_cache import keys, tables
 from loom_cache.api import ReadingAPI
 from loom_cache.exceptions import ConfigurationError, UnsupportedValue
 from loom_cache.prefetches import lookups_of
@@ -77,10 +77,6 @@ class CachedQuery(ReadingAPI[Row]):
             for one in found
             if isinstance(one, Prefetch) and one.queryset is not None
         }
-
-    def plan(self, operation: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> plans.AnyPlan:
-        """How a terminal is answered."""
-        return plans.make(self, operation, args, kwargs)
 
     # How it grows.
 
