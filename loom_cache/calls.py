@@ -186,7 +186,10 @@ class CallPlan:
         return self.shape.refusal
 
     def asked(self) -> tuple[str, ...]:
-        return tuple(dict.fromkeys((*self.parts[0].required, *self.shape.hints)))
+        # The repository's own table is asked for beforehand, since most methods read it; an
+        # answer depends on it only if the method did.
+        own = tags.of_whole([tables.name_of(self._repository.model)])
+        return tuple(dict.fromkeys((*self.parts[0].required, *own, *self.shape.hints)))
 
     def learn(self, names: Sequence[str]) -> None:
         self.shape.learn(names)
@@ -217,7 +220,7 @@ class CallPlan:
         loaded.refusal = self._not_stored(seen, len(body))
         if loaded.refusal is None:
             touched = tags.of_whole(tables.among(seen.names))
-            found = (*self.parts[0].required, *self.shape.hints, *touched, *seen.tags)
+            found = (*self.parts[0].required, *touched, *seen.tags)
             loaded.tags = tuple(dict.fromkeys(found))
             loaded.body = body
         return loaded

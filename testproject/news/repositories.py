@@ -22,7 +22,7 @@ class ArticleRepository(CachedRepository[Article]):
     ttl = 600
     list_ttl = 120
 
-    @cached_query(ttl=60, depends_on=[Article, Comment])
+    @cached_query(ttl=60, depends_on=[Comment])
     async def most_discussed(self, limit: int) -> list[Headline]:
         """The `limit` published articles with most approved comments, most discussed first."""
         ranked = (
