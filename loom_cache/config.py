@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import secrets
 from collections.abc import Callable, Mapping
 from functools import cached_property
 from typing import Any, NamedTuple, cast
@@ -103,7 +104,7 @@ class CacheConfig(
 
     def _memory(self) -> dict[str, Any]:
         """One store for both aliases, and another one for every configuration."""
-        return {"cache": MEMORY_BACKEND, "max_size": self.max_size, "store": f"config-{id(self)}"}
+        return {"cache": MEMORY_BACKEND, "max_size": self.max_size, "store": secrets.token_hex(8)}
 
     def _redis(self) -> dict[str, Any]:
         return {

@@ -237,12 +237,12 @@ class CacheGateway:
         self.set_value_sync(key, value)
         return value
 
-    async def clear(self) -> int:
-        """Delete everything under this alias's prefix, and nothing else; how many keys."""
-        return await self.remove(await self.scan(self._prefix))
+    async def clear(self) -> None:
+        """Delete everything under this alias's prefix, and nothing else."""
+        await self._store.clear_prefix(self._prefix)
 
-    def clear_sync(self) -> int:
-        return self.remove_sync(self.scan_sync(self._prefix))
+    def clear_sync(self) -> None:
+        self._store.clear_prefix_sync(self._prefix)
 
     async def close(self) -> None:
         """Close the connections of the running event loop; the next request opens new ones."""

@@ -70,8 +70,8 @@ class ForeignStore:
         return self.scan_sync(prefix)
 
     def scan_sync(self, prefix: str) -> list[str]:
-        raise NotImplementedError(
-            f"{type(self._backend).__name__} cannot list its keys; aiocache offers no way to ask."
+        raise StoreUnavailable(
+            f"{type(self._backend).__name__} cannot list its keys: aiocache offers no way to ask."
         )
 
     async def add_to(self, key: str, delta: int) -> int:
@@ -85,6 +85,12 @@ class ForeignStore:
 
     def holds_sync(self, key: str) -> bool:
         return bool(self._wait(self._backend.exists(key, namespace="")))
+
+    async def clear_prefix(self, prefix: str) -> None:
+        await self._hop(self._clear(prefix))
+
+    def clear_prefix_sync(self, prefix: str) -> None:
+        self._wait(self._clear(prefix))
 
     async def disconnect(self) -> None:
         await self._hop(self._backend.close())
@@ -143,6 +149,12 @@ class ForeignStore:
     async def _remove(self, keys: Sequence[str]) -> int:
         return sum([int(await self._backend.delete(key, namespace="")) for key in keys])
 
+    async def _clear(self, prefix: str) -> None:
+        try:
+            await self._backend.clear(namespace=prefix)
+        except ValueError as error:  # memcached's: it could only flush the whole server
+            raise self._unavailable(error) from error
+
     async def _add(self, key: str) -> None:
         try:
             await self._backend.add(
@@ -152,6 +164,9 @@ class ForeignStore:
             return
 
     async def _put(self, key: str, value: bytes, ttl: float) -> None:
+        if ttl <= 0:
+            await self._backend.delete(key, namespace="")
+            return
         seconds = max(1, int(ttl))  # memcached takes whole seconds only
         await self._backend.set(key, value, ttl=seconds, dumps_fn=_as_it_is, namespace="")
 

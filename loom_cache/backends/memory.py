@@ -17,7 +17,8 @@ from loom_cache.backends import Pair, Snapshot
 from loom_cache.backends.native import NativeCache
 
 NEVER = float("inf")
-Value = bytes | int
+Value = Any
+"""Bytes or a counter; through aiocache itself anything but None."""
 Area = OrderedDict[str, tuple[Value, float]]
 
 
@@ -70,10 +71,12 @@ class MemoryStore:
         """Add to the integer at `key`, which starts at 0. TypeError if it is not an integer."""
         with self._lock:
             value = self._get(key, time.monotonic())
-            number = delta if value is None else _integer(key, value) + delta
+            number = 0 if value is None else _number(value)
+            if number is None:
+                raise TypeError(f"The value at {key!r} is not an integer.")
             expires = NEVER if value is None else self._area(key)[key][1]
-            self._put(key, number, expires)
-            return number
+            self._put(key, number + delta, expires)
+            return number + delta
 
     def expire(self, key: str, ttl: float | None) -> bool:
         with self._lock:
@@ -97,10 +100,11 @@ class MemoryStore:
                 if value is None:
                     continue
                 existed += 1
-                if isinstance(value, int):
-                    self._put(key, value + counters.BUMP, expires)
-                else:
+                number = _number(value)
+                if number is None:
                     self._drop(key)
+                else:
+                    self._put(key, number + counters.BUMP, expires)
         return existed
 
     def remove_many(self, keys: Iterable[str]) -> int:
@@ -138,7 +142,7 @@ class MemoryStore:
 
     def _put(self, key: str, value: Value, expires: float) -> None:
         area, other = self._counters, self._entries
-        if not isinstance(value, int):
+        if type(value) is not int:
             area, other = other, area
         other.pop(key, None)
         area[key] = (value, expires)
@@ -150,28 +154,28 @@ class MemoryStore:
         self._area(key).pop(key, None)
 
     def _seed(self, key: str) -> int:
-        value = self._get(key, time.monotonic())
-        if not isinstance(value, int):
-            value = _fresh_seed()
-        self._put(key, value, _deadline(counters.COUNTER_TTL))
-        return value
+        number = _number(self._get(key, time.monotonic()))
+        if number is None:
+            number = _fresh_seed()
+        self._put(key, number, _deadline(counters.COUNTER_TTL))
+        return number
 
 
 def _deadline(ttl: float | None) -> float:
     return NEVER if ttl is None else time.monotonic() + ttl
 
 
-def _integer(key: str, value: Value) -> int:
-    if isinstance(value, int):
-        return value
-    number = counters.parse(value)
-    if number is None:
-        raise TypeError(f"The value at {key!r} is not an integer.")
-    return number
+def _number(value: Value | None) -> int | None:
+    return value if type(value) is int else counters.parse(_encoded(value))
 
 
 def _encoded(value: Value | None) -> bytes | None:
-    return b"%d" % value if isinstance(value, int) else value
+    """What a server would hold. Objects that aiocache put here as they are have no such form."""
+    if type(value) is int:
+        return b"%d" % value
+    if isinstance(value, str):
+        return value.encode()
+    return value if isinstance(value, bytes) else None
 
 
 class _Clock:
@@ -263,6 +267,9 @@ class MemoryCache(NativeCache):
     def holds_sync(self, key: str) -> bool:
         return self._store.get_many([key])[0] is not None
 
+    def clear_prefix_sync(self, prefix: str) -> None:
+        self._store.remove_many(self._store.keys(prefix))
+
     def disconnect_sync(self) -> None:
         """Nothing to close."""
 
@@ -289,6 +296,9 @@ class MemoryCache(NativeCache):
 
     async def holds(self, key: str) -> bool:
         return self.holds_sync(key)
+
+    async def clear_prefix(self, prefix: str) -> None:
+        self.clear_prefix_sync(prefix)
 
     async def disconnect(self) -> None:
         """Nothing to close."""

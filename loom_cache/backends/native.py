@@ -47,9 +47,7 @@ class NativeCache(BaseCache):  # type: ignore[misc]  # aiocache has no annotatio
                 "A cache without a namespace is not cleared, since others may use the same store. "
                 "Give its alias a namespace, or clear the CacheGateway."
             )
-        keys = await self.scan(f"{space}:")
-        if keys:
-            await self.remove(keys)
+        await self.clear_prefix(f"{space}:")
         return True
 
     async def _close(self, *args: Any, _conn: Any = None, **kwargs: Any) -> None:

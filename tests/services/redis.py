@@ -87,6 +87,10 @@ class RedisServer:
         """How many connections it has, without the one that asks."""
         return int(self._info("clients")["connected_clients"]) - 1
 
+    def keys(self, *, database: int = 0) -> int:
+        """How many keys there are in a database."""
+        return int(self._info("keyspace").get(f"db{database}", {"keys": 0})["keys"])
+
     def commandstats(self) -> dict[str, int]:
         """Calls of each command since the last `reset`, those made by scripts included."""
         stats = self._info("commandstats")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, TypeVar
 
 import redis
@@ -132,6 +132,14 @@ class RedisCache(NativeCache):
     def holds_sync(self, key: str) -> bool:
         return self._do_sync(operations.holds(key))
 
+    async def clear_prefix(self, prefix: str) -> None:
+        for keys in _chunks(await self.scan(prefix)):
+            await self.remove(keys)
+
+    def clear_prefix_sync(self, prefix: str) -> None:
+        for keys in _chunks(self.scan_sync(prefix)):
+            self.remove_sync(keys)
+
     async def disconnect(self) -> None:
         await self._server.close()
 
@@ -170,6 +178,11 @@ class RedisCache(NativeCache):
 
     async def _expire(self, key: str, ttl: float, _conn: Any = None) -> bool:
         return await self._do(operations.expire(key, ttl))
+
+
+def _chunks(keys: Sequence[str]) -> Iterator[Sequence[str]]:
+    """Few enough keys at a time that nobody else waits long for the server."""
+    return (keys[start : start + 1000] for start in range(0, len(keys), 1000))
 
 
 def _from_url(url: str) -> dict[str, Any]:

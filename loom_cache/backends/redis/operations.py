@@ -78,7 +78,11 @@ def fetch(keys: Sequence[str]) -> Operation[Snapshot[bytes | None]]:
 
 
 def store(pairs: Sequence[Pair]) -> Operation[list[Any]]:
-    return Operation([put(*pair) for pair in pairs], values)
+    return Operation([_keep(*pair) for pair in pairs], values)
+
+
+def _keep(key: str, value: bytes, ttl: float) -> Command:
+    return put(key, value, ttl) if ttl > 0 else ("UNLINK", key)
 
 
 def put(key: str, value: Any, ttl: float | None) -> Command:
