@@ -8,6 +8,7 @@ from functools import lru_cache
 from typing import Any, Final
 
 import msgspec
+from django.db import connections
 from django.db.models import Model, Prefetch
 
 from loom_cache.codec.columns import Row, column_decoder
@@ -51,6 +52,8 @@ class _Reader:
         shape = shape_of(model)
         if header.fingerprint != shape.fingerprint:
             raise ValueError(f"the fields of {header.label} have changed")
+        if header.database is not None and header.database not in connections.settings:
+            raise ValueError(f"there is no database {header.database!r}")
         attnames = shape.attnames if header.attnames is None else tuple(header.attnames)
         _check_names(header, attnames, shape.attnames)
         self.model = model

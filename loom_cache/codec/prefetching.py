@@ -51,5 +51,3 @@ def _sql(queryset: Any) -> object:
         return queryset.query.sql_with_params()
     except (EmptyResultSet, FullResultSet) as nothing:
         return type(nothing)
-    except TypeError:  # a sliced queryset, which is nobody's default
-        return object()

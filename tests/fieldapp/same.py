@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from datetime import datetime, time
 from typing import Any
@@ -23,7 +22,7 @@ class _Comparison:
         elif isinstance(miss, QuerySet):
             self.compare_querysets(miss, hit, at)
         elif isinstance(miss, Mapping):
-            assert list(miss) == list(hit), at
+            self.compare_items(list(miss), list(hit), f"{at}.keys")
             self.compare_items(list(miss.values()), list(hit.values()), at)
         elif isinstance(miss, (list, tuple)):
             self.compare_items(miss, hit, at)
@@ -36,11 +35,12 @@ class _Comparison:
             self.compare(left, right, f"{at}[{index}]")
 
     def compare_values(self, miss: Any, hit: Any, at: str) -> None:
-        if isinstance(miss, float) and math.isnan(miss):
-            assert math.isnan(hit), at
+        if miss != miss:  # NaN
+            assert repr(miss) == repr(hit), at
             return
         assert miss == hit, at
-        assert repr(miss) == repr(hit) or isinstance(miss, (set, frozenset, memoryview)), at
+        if not isinstance(miss, (int, set, frozenset, memoryview)):
+            assert repr(miss) == repr(hit), at
         if isinstance(miss, (datetime, time)):
             assert (miss.tzinfo, miss.fold) == (hit.tzinfo, hit.fold), at
 
