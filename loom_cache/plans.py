@@ -142,17 +142,27 @@ class QueryPlan:
 
     def prepare(self) -> None:
         """Compile the query once to see which tables it reads."""
+        self.shape.whole_table = True
+        try:
+            queryset = self._to_analyse()
+            if isinstance(queryset, QuerySet):  # a slice with a step has become a list
+                self._analyse(queryset)
+        except Exception:  # noqa: BLE001
+            # The load raises it again, or shows that it does no harm there (exists() of a query
+            # that cannot be listed): what it touches is then seen when it runs.
+            return
+        finally:
+            self.shape.analysed = True
+
+    def _analyse(self, queryset: QuerySet[Any]) -> None:
         shape, own = self.shape, self._table
-        queryset = self._to_analyse()
-        if isinstance(queryset, QuerySet):  # a slice with a step has become a list
-            statement = prefetches.compiled(queryset)
-            names, certain = prefetches.tables_of(queryset)
-            touched = tables.among(statement.names | names)
-            shape.learn(tags.of_whole(touched - {own}))
-            alone = certain and own not in names and statement.mentions.count(own) <= 1
-            shape.whole_table = not alone
-            shape.refusal = _never_cached(statement, names)
-        shape.analysed = True
+        statement = prefetches.compiled(queryset)
+        names, certain = prefetches.tables_of(queryset)
+        touched = tables.among(statement.names | names)
+        shape.learn(tags.of_whole(touched - {own}))
+        alone = certain and own not in names and statement.mentions.count(own) <= 1
+        shape.whole_table = not alone
+        shape.refusal = _never_cached(statement, names)
 
     def _to_analyse(self) -> Any:
         return self.query.queryset()

@@ -207,4 +207,15 @@ def sql_of(queryset: QuerySet[Any]) -> tuple[Any, ...]:
     except (FieldError, ValueError, TypeError, NotSupportedError) as error:
         # Whatever is wrong with it shows, as Django says it, when it is loaded.
         raise UnsupportedValue(f"The QuerySet has no SQL of its own: {error}") from error
-    return (*made_of, text, tuple(params))
+    return (*made_of, text, tuple(map(_parameter, params)))
+
+
+def _parameter(value: Any) -> Any:
+    """psycopg's wrappers say which database type a number or a document is meant for."""
+    kind = type(value)
+    if kind.__module__.partition(".")[0] == "psycopg":
+        if isinstance(value, int | float):
+            return (kind.__name__, (float if isinstance(value, float) else int)(value))
+        if hasattr(value, "obj"):
+            return (kind.__name__, value.obj)
+    return value
