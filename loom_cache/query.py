@@ -7,10 +7,11 @@ import copy
 import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
+from uuid import UUID
 
 from django.core.exceptions import EmptyResultSet, FieldError
 from django.db import NotSupportedError, models
-from django.db.models import Prefetch, QuerySet
+from django.db.models import Prefetch, Q, QuerySet
 
 from loom_cache import keys, tables
 from loom_cache.api import ReadingAPI
@@ -104,32 +105,34 @@ class CachedQuery(ReadingAPI[Row]):
         return made
 
     def _spell(self, method: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        if self.spelled is None:
+            return
         try:
-            rest = keys.canonical((method, *map(_spelling, args)))
+            first = keys.canonical((method, *map(_spelling, args)))
             named = {name: _spelling(value) for name, value in kwargs.items()}
-            if self.spelled is not None:
-                self.spelled += rest + keys.canonical(named)
+            self.spelled += first + keys.canonical(named)
         except UnsupportedValue:
             self.spelled = None
-            rest = method.encode()
+            return
         if method in ("filter", "exclude") and not args:
-            self.shape += keys.canonical((method, *named)) if self.spelled is not None else rest
+            # An expression or a query among the values may read a table of its own.
+            asking = {name: named[name] for name, value in kwargs.items() if _asks(value)}
+            self.shape += keys.canonical((method, *named)) + keys.canonical(asking)
         else:
-            self.shape += rest + (keys.canonical(named) if self.spelled is not None else b"")
+            self.shape += first + keys.canonical(named)
 
     def _by_primary_key(self, kwargs: dict[str, Any]) -> tuple[dict[str, Any], tables.Row | None]:
         """`id=7`, `pk="7"` and `pk__exact=7` are one question: they become `pk=7`."""
         pk = self.model._meta.pk
-        named, row = {}, None
-        for name, value in sorted(kwargs.items()):
-            bare = name.removesuffix("__exact")
-            if bare in ("pk", pk.name, pk.attname):
-                key = tables.as_row(pk, value)
-                if key is not None:
-                    bare, value, row = "pk", key, key
-                named[bare if key is not None else name] = value
-            else:
-                named[bare] = value
+        names = ("pk", pk.name, pk.attname)
+        named = dict(sorted(kwargs.items()))
+        meant = [name for name in named if name.removesuffix("__exact") in names]
+        if len(meant) != 1:  # of several each must hold
+            return named, None
+        row = tables.as_row(pk, named[meant[0]])
+        if row is not None:
+            del named[meant[0]]
+            named["pk"] = row
         return named, row
 
     def sliced(self, at: slice) -> CachedQuery[Any]:
@@ -172,12 +175,29 @@ class CachedQuery(ReadingAPI[Row]):
 
 
 def _as_queryset(value: Any) -> Any:
-    """A cached query or repository given as an argument takes part as its QuerySet."""
-    return value._query().queryset() if isinstance(value, ReadingAPI) else value
+    """A cached query or repository among the arguments takes part as its QuerySet."""
+    if isinstance(value, ReadingAPI):
+        return value._query().queryset()
+    if isinstance(value, Q):
+        children = [_as_queryset(child) for child in value.children]
+        return type(value).create(children, value.connector, value.negated)
+    if type(value) is tuple:  # in a Q: a name and its value
+        return tuple(map(_as_queryset, value))
+    return value
 
 
 def _as_querysets(kwargs: Mapping[str, Any]) -> dict[str, Any]:
     return {name: _as_queryset(value) for name, value in kwargs.items()}
+
+
+def _asks(value: Any) -> bool:
+    """Whether an argument is no plain value: two of them need not read the same tables."""
+    if type(value) in (list, tuple, set, frozenset):
+        return not _PLAIN.issuperset(map(type, value)) and any(map(_asks, value))
+    return isinstance(value, ReadingAPI) or hasattr(value, "resolve_expression")
+
+
+_PLAIN = frozenset((int, str, UUID))
 
 
 def _spelling(value: Any) -> Any:
