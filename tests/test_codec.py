@@ -37,6 +37,7 @@ from loom_cache.codec import (
     encode_value,
     typed_codec,
 )
+from loom_cache.codec.fetching import MODES
 from loom_cache.exceptions import LoomCacheError, UnsupportedValue
 from tests.fieldapp import models as m
 from tests.fieldapp.install import field_app  # noqa: F401
@@ -412,7 +413,6 @@ ROWS: list[Callable[[], Any]] = [
     lambda: m.Book.objects.reverse().order_by("-title"),
     lambda: m.Book.objects.filter(title="b0").union(m.Book.objects.filter(title="b1")),
     # Related objects
-    lambda: m.Book.objects.select_related(),
     lambda: m.Book.objects.select_related("author", "editor"),
     lambda: m.Book.objects.select_related("author__mentor", "author__passport"),
     lambda: m.Book.objects.select_related("author").only("title", "author__name"),
@@ -573,6 +573,27 @@ def test_a_model_that_the_registry_does_not_know_is_refused() -> None:
         encode_rows([Author.from_db("default", ["id"], [1])])
 
 
+@pytest.mark.skipif(not MODES, reason="this Django has no fetch modes")
+@pytest.mark.parametrize("mode", range(len(MODES)))
+@pytest.mark.usefixtures("library")
+def test_fetch_modes_and_peers_are_kept(mode: int) -> None:
+    books: Any = m.Book.objects.order_by("pk")
+    check(books.fetch_mode(MODES[mode]))
+    check(books.fetch_mode(MODES[mode]).select_related("author").only("title", "author__name"))
+    check(books.fetch_mode(MODES[mode]).prefetch_related("tags", "author__books"))
+    check(m.Remembering.objects.fetch_mode(MODES[mode]))  # type: ignore[attr-defined]
+
+
+@pytest.mark.skipif(not MODES, reason="this Django has no fetch modes")
+@pytest.mark.usefixtures("library")
+def test_peers_load_together_what_was_deferred() -> None:
+    queryset: Any = m.Book.objects.only("pk")
+    books = through(list(queryset.fetch_mode(MODES[1])))
+    with CaptureQueriesContext(connection) as queries:
+        assert sorted(book.title for book in books) == ["b0", "b1", "b2", "b3"]
+    assert len(queries.captured_queries) == 1
+
+
 # Models that have a hand in how they are made
 
 
@@ -585,6 +606,7 @@ def test_what_an_instance_gives_itself_is_not_stored() -> None:
     check(m.Remembering.objects.only("name"))
     check(m.Remembering.objects.annotate(n=Value(1)))
     (tracked,) = through(list(m.Tracked.objects.all()))
+    assert tracked.tracker.saved["name"] == "a"
     assert tracked.tracker.owner is tracked
     (copying,) = through(list(m.Copying.objects.all()))
     assert copying.original.name == "a"
@@ -692,16 +714,16 @@ def test_plain_models_are_made_once_and_by_django(monkeypatch: pytest.MonkeyPatc
 
 def entries() -> list[bytes]:
     """One of every kind, small enough to be damaged everywhere."""
-    author = m.Author.from_db("default", ["id", "name", "mentor_id"], [1, "a", None])
+    author: Any = m.Author.from_db("default", ["id", "name", "mentor_id"], [1, "a", None])
     other = m.Author.from_db("default", ["id", "name"], [2, "b"])
     author.mentor = other
-    author.books_of_mine = [m.Book.from_db("default", ["id"], [1])]  # type: ignore[attr-defined]
-    author.first = author.books_of_mine[0]  # type: ignore[attr-defined]
-    author._prefetched_objects_cache = {}  # type: ignore[attr-defined]
+    author.books_of_mine = [m.Book.from_db("default", ["id"], [1])]
+    author.first = author.books_of_mine[0]
+    author._prefetched_objects_cache = {}
     queryset: Any = author.books.all()
     queryset._result_cache = [m.Book.from_db("default", ["id"], [1])]
     queryset._prefetch_done = True
-    author._prefetched_objects_cache["books"] = queryset  # type: ignore[attr-defined]
+    author._prefetched_objects_cache["books"] = queryset
     return [
         encode_rows([author]),
         encode_rows([other]),
@@ -816,8 +838,6 @@ def changed(entry: bytes, **header: Any) -> bytes:
 def test_a_header_that_does_not_fit_the_model_is_a_miss(header: dict[str, Any]) -> None:
     entry = encode_rows([m.Author.from_db("default", ["id", "name"], [2, "b"])])
     assert decode_rows(changed(entry))
-    if "fetch_mode" in header and not hasattr(m.models, "FETCH_ONE"):
-        pytest.skip("this Django has no fetch modes")
     with pytest.raises(CorruptEntry):
         decode_rows(changed(entry, **header))
 
@@ -827,14 +847,14 @@ def test_a_model_whose_fields_have_changed_is_a_miss() -> None:
     from loom_cache.codec.shapes import shape_of
 
     entry = encode_rows([m.Author.from_db("default", ["id", "name"], [2, "b"])])
-    column, m.Author._meta.get_field("name").column = "name", "title"  # type: ignore[union-attr]
+    column, m.Author._meta.get_field("name").column = "name", "title"
     shape_of.cache_clear()
     _reader.cache_clear()
     try:
         with pytest.raises(CorruptEntry, match=r"fields of fieldapp\.author have changed"):
             decode_rows(entry)
     finally:
-        m.Author._meta.get_field("name").column = column  # type: ignore[union-attr]
+        m.Author._meta.get_field("name").column = column
         shape_of.cache_clear()
 
 

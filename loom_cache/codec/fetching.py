@@ -29,14 +29,9 @@ def mode_number(state: Mapping[str, Any]) -> int | None:
 def from_db_of(model: type[Model], number: int) -> Callable[..., Any]:
     """`model.from_db` with the fetch mode bound, called as Django's own queries call it."""
     from_db: Callable[..., Any] = model.from_db
-    if not MODES:
+    if not MODES and number == FETCH_ONE:
         return from_db
     mode = MODES[number]
-    if number == FETCH_ONE and getattr(from_db, "__func__", None) is _DJANGOS:
-        return from_db  # the mode is the default anyway
     if func_supports_parameter(from_db, "fetch_mode") or func_accepts_kwargs(from_db):
         return partial(from_db, fetch_mode=mode)
     return from_db
-
-
-_DJANGOS: Final = Model.from_db.__func__  # type: ignore[attr-defined]

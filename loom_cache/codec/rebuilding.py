@@ -34,11 +34,11 @@ def made_by_itself(
     twin = _make(from_db, shape, member._state.db, list(attnames), row)
     _check_fields(shape, attnames, member, twin)
     ordinary = {*attnames, *_DJANGOS}
+    partners = {(id(member), id(twin)): None, (id(member._state), id(twin._state)): None}
     return {
         name
         for name, value in twin.__dict__.items()
-        if name not in ordinary
-        and _same(member.__dict__[name], value, {(id(member), id(twin)): None})
+        if name not in ordinary and _same(member.__dict__[name], value, dict(partners))
     }
 
 

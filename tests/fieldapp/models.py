@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import uuid
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from django.contrib.contenttypes.fields import GenericForeignKey, GenericRelation
 from django.contrib.contenttypes.models import ContentType
@@ -15,6 +15,8 @@ from django.utils import timezone
 
 class FieldAppModel(models.Model):
     """Names its app, so that the models can be imported before the app is installed."""
+
+    objects: ClassVar[models.Manager[Any]] = models.Manager()
 
     class Meta:
         abstract = True
@@ -302,12 +304,12 @@ class PublishedManager(models.Manager[Any]):
     """A default manager that prefetches with a queryset of its own."""
 
     def get_queryset(self) -> models.QuerySet[Any]:
-        chosen = models.Prefetch("pages", queryset=Page._default_manager.filter(number__gt=1))
+        chosen = models.Prefetch("pages", queryset=Page.objects.filter(number__gt=1))
         return super().get_queryset().prefetch_related(chosen)
 
 
 class Leaflet(FieldAppModel):
-    objects = PublishedManager()
+    objects: ClassVar[models.Manager[Any]] = PublishedManager()
 
 
 class Page(FieldAppModel):

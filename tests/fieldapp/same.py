@@ -59,9 +59,8 @@ class _Comparison:
         assert list(vars(miss)) == list(vars(hit)) or set(vars(miss)) == set(vars(hit)), at
         for name in vars(miss).keys() - {"_state"}:
             self.compare(vars(miss)[name], vars(hit)[name], f"{at}.{name}")
-        before, after = vars(miss._state), vars(hit._state)
         for name in ("db", "adding", "fetch_mode"):
-            assert before.get(name) is after.get(name) or before.get(name) == after.get(name), at
+            assert getattr(miss._state, name, None) == getattr(hit._state, name, None), at
         self.compare(miss._state.fields_cache, hit._state.fields_cache, f"{at}.fields_cache")
         self.compare(_peers(miss), _peers(hit), f"{at}.peers")
 
