@@ -95,19 +95,22 @@ class QueryPlan:
 
     def _spell(self) -> None:
         """Find the key and the shape."""
-        query = self.query
-        identity = query.repository.identity(self._alias)
+        query, repository = self.query, self.query.repository
         verb = "get" if self.operation == "get_or_none" else self.operation
+        shape = query.shape
         try:
+            identity = repository.identity(self._alias)
             ending = keys.canonical((verb, *self.args)) + keys.canonical(self.kwargs)
             asked = query.spelled
             if asked is None:
-                asked = keys.canonical(query.repository.sql_of(query))
+                asking = repository.sql_of(query)
+                asked = keys.canonical(asking)
+                shape = keys.canonical(asking[:-1])  # without the parameters
         except UnsupportedValue:
             self._refusal = "no canonical form"
-            ending = asked = b""
-        self.shape = shape_of(keys.canonical(identity) + query.shape + ending)
-        key = query.repository.key(keys.digest(identity + asked + b"\xc1|" + ending))
+            identity = ending = asked = b""
+        self.shape = shape_of(keys.canonical(identity) + shape + ending)
+        key = repository.key(keys.digest(identity + asked + b"\xc1|" + ending))
         self.parts: Sequence[Part] = (self._part(key),)
 
     def _part(self, key: str) -> Part:
@@ -142,19 +145,20 @@ class QueryPlan:
 
     def prepare(self) -> None:
         """Compile the query once to see which tables it reads."""
-        self.shape.whole_table = True
+        self.shape.whole_table = analysed = True
         try:
             queryset = self._to_analyse()
             if isinstance(queryset, QuerySet):  # a slice with a step has become a list
-                self._analyse(queryset)
+                analysed = self._analyse(queryset)
         except Exception:  # noqa: BLE001
             # The load raises it again, or shows that it does no harm there (exists() of a query
             # that cannot be listed): what it touches is then seen when it runs.
             return
         finally:
-            self.shape.analysed = True
+            self.shape.analysed = analysed
 
-    def _analyse(self, queryset: QuerySet[Any]) -> None:
+    def _analyse(self, queryset: QuerySet[Any]) -> bool:
+        """Whether there was anything to read: a condition that nothing can meet has no SQL."""
         shape, own = self.shape, self._table
         statement = prefetches.compiled(queryset)
         names, certain = prefetches.tables_of(queryset)
@@ -163,6 +167,7 @@ class QueryPlan:
         alone = certain and own not in names and statement.mentions.count(own) <= 1
         shape.whole_table = not alone
         shape.refusal = _never_cached(statement, names)
+        return bool(statement.names)
 
     def _to_analyse(self) -> Any:
         return self.query.queryset()
@@ -218,6 +223,13 @@ class QueryPlan:
 
 class RowsPlan(QueryPlan):
     """A terminal whose answer is rows: one of them, or all."""
+
+    def _to_analyse(self) -> Any:
+        queryset = super()._to_analyse()
+        if self.operation not in ("latest", "earliest"):
+            return queryset
+        by = self.args or self.query.model._meta.get_latest_by or ()
+        return queryset.order_by(*((by,) if isinstance(by, str) else by))
 
     def _fetch(self) -> list[Any]:
         queryset = self.query.queryset()
