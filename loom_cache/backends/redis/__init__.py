@@ -13,7 +13,7 @@ from loom_cache.backends import Pair, Snapshot
 from loom_cache.backends.native import NativeCache
 from loom_cache.backends.redis import operations
 from loom_cache.backends.redis.operations import Operation, Refused
-from loom_cache.backends.redis.server import server
+from loom_cache.backends.redis.server import server_for
 
 __all__ = ["RedisCache"]
 
@@ -56,7 +56,7 @@ class RedisCache(NativeCache):
         place = {"host": endpoint, "port": int(port), "db": int(db), "password": password}
         where = {**place, "ssl": ssl} if url is None else _from_url(url)
         try:
-            self._server = server({**where, **(connection_pool_kwargs or {})}, name_key)
+            self._server = server_for({**where, **(connection_pool_kwargs or {})}, name_key)
         except RedisError as error:
             raise ValueError("redis-py refuses one of the options of its connections.") from error
 

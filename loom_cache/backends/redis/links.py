@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 import time
+from asyncio.trsock import TransportSocket
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
@@ -67,13 +67,13 @@ class AsyncLink:
             await self._connection.disconnect(nowait=True)
 
     async def abandon(self) -> None:
-        """Close the socket of a loop that is closed, and whose transport can do nothing more."""
+        """Close the socket of a closed loop, which neither redis-py nor asyncio can do any more."""
         writer = getattr(self._connection, "_writer", None)
-        if writer is not None:
-            with suppress(OSError):
-                writer.get_extra_info("socket").shutdown(socket.SHUT_RDWR)
+        place = writer and writer.get_extra_info("socket")
         with suppress(RuntimeError):  # "Event loop is closed"
             await self.drop()
+        if isinstance(place, TransportSocket):
+            place._sock.close()  # type: ignore[attr-defined]  # asyncio gives out no more of it
 
     async def _connect(self) -> None:
         await self.drop()  # it was closed by the server, or is out of step

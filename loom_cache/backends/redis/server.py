@@ -248,7 +248,7 @@ _lock = threading.Lock()
 _inherited: list[object] = []
 
 
-def server(options: Mapping[str, Any], name_key: str) -> Server:
+def server_for(options: Mapping[str, Any], name_key: str) -> Server:
     """The one Server with these options: two aliases on one database share its connections."""
     key = tuple(sorted((name, repr(value)) for name, value in options.items()))
     with _lock:

@@ -1,0 +1,604 @@
+"""The Redis store: its sockets, deadlines and scripts, and what it does when all goes wrong."""
+
+import asyncio
+import gc
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Coroutine, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+from loom_cache import counters
+from loom_cache.backends.redis import RedisCache, operations
+from loom_cache.backends.redis.operations import Operation
+from loom_cache.exceptions import StoreUnavailable
+from tests.services.redis import RedisServer
+
+LONG = 30.0  # seconds; a deadline that no test waits for
+SHORT = 0.05
+
+Ask = Callable[..., Any]
+
+
+@pytest.fixture
+def server(redis_server: RedisServer) -> RedisServer:
+    redis_server.reset()
+    return redis_server
+
+
+@pytest.fixture
+def fragile() -> Iterator[RedisServer]:
+    """A server of the test's own, to be stopped, filled and forbidden."""
+    with RedisServer().start() as server:
+        yield server
+
+
+def opened(server: RedisServer, **options: Any) -> RedisCache:
+    return RedisCache(**{"url": server.url, "timeout": LONG, "write_timeout": LONG, **options})
+
+
+async def started(work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+    """A task that has been sent its way."""
+    task = asyncio.create_task(work)
+    await some_turns()
+    return task
+
+
+async def some_turns() -> None:
+    """Let the event loop notice what has happened to its sockets, and tasks go on."""
+    for _ in range(5):
+        await asyncio.sleep(0)
+
+
+def number_of_connection(cache: RedisCache) -> Any:
+    return cache._do_sync(Operation([("CLIENT", "ID")], operations.first))
+
+
+# Round trips.
+
+
+async def test_a_fetch_is_one_mget(server: RedisServer) -> None:
+    cache = opened(server)
+    await cache.fetch(["warm"])
+    with server.counting() as calls:
+        await cache.fetch(["entry", "counter", "another"])
+    assert calls == {"mget": 1}
+
+
+def test_a_fetch_without_a_loop_is_one_mget(server: RedisServer) -> None:
+    cache = opened(server)
+    cache.fetch_sync(["warm"])
+    with server.counting() as calls:
+        cache.fetch_sync(["entry", "counter", "another"])
+    assert calls == {"mget": 1}
+
+
+async def test_seeds_and_bumps_are_one_script(server: RedisServer) -> None:
+    cache = opened(server)
+    await cache.fetch(["warm"])
+    with server.counting() as calls:
+        await cache.seed(["a", "b"])
+        await cache.bump(["a", "b"])
+    assert calls["eval"] == 2
+    assert not calls.keys() & {"evalsha", "script|load", "multi", "exec"}
+
+
+async def test_what_is_asked_in_one_turn_shares_a_connection(server: RedisServer) -> None:
+    cache = opened(server)
+    before = server.connections
+    await cache.store([(str(number), b"%d" % number, 10.0) for number in range(300)])
+    answers = await asyncio.gather(*[cache.fetch([str(number)]) for number in range(300)])
+    assert [answer.values for answer in answers] == [[b"%d" % number] for number in range(300)]
+    assert server.connections == before + 1
+
+
+async def test_aliases_of_one_server_share_a_connection(server: RedisServer) -> None:
+    one, two = opened(server), opened(server)
+    before = server.connections
+    await one.fetch(["a"])
+    await two.fetch(["a"])
+    assert one.server == two.server
+    assert server.connections == before + 1
+
+
+async def test_databases_of_one_server_do_not_share(server: RedisServer) -> None:
+    one, two = opened(server), opened(server, url=f"{server.url}?db=1")
+    await one.store([("a", b"0", 10.0)])
+    await two.store([("a", b"1", 10.0)])
+    assert one.server != two.server
+    assert (await one.fetch(["a"])).values == [b"0"]
+    assert (await two.fetch(["a"])).values == [b"1"]
+
+
+async def test_hundreds_of_tasks_at_once_all_get_their_own_answers(server: RedisServer) -> None:
+    cache = opened(server)
+    before = server.connections
+
+    async def work(number: int) -> None:
+        for turn in range(5):
+            key, value = f"{number}:{turn}", b"%d:%d" % (number, turn)
+            await cache.store([(key, value, 10.0)])
+            assert (await cache.fetch([key])).values == [value]
+
+    await asyncio.gather(*[work(number) for number in range(300)])
+    assert server.connections <= before + 32
+
+
+def test_threads_at_once_all_get_their_own_answers(server: RedisServer) -> None:
+    cache = opened(server)
+    before = server.connections
+
+    def work(number: int) -> list[bytes | None]:
+        cache.store_sync([(str(number), b"%d" % number, 10.0)])
+        return cache.fetch_sync([str(number)]).values
+
+    with ThreadPoolExecutor(64) as threads:
+        answers = list(threads.map(work, range(1_000)))
+    assert answers == [[b"%d" % number] for number in range(1_000)]
+    assert server.connections <= before + 32
+
+
+async def test_a_large_answer_arrives_whole(server: RedisServer) -> None:
+    cache = opened(server)
+    value = os.urandom(3_000_000)
+    await cache.store([("a", value, 10.0)])
+    assert (await cache.fetch(["a"])).values == [value]
+    assert cache.fetch_sync(["a"]).values == [value]
+
+
+# Lives of the server.
+
+
+async def test_answers_name_the_life_of_the_server(fragile: RedisServer) -> None:
+    cache = opened(fragile)
+    assert (await cache.fetch(["a"])).incarnation == fragile.run_id
+    assert (await cache.seed(["a"])).incarnation == fragile.run_id
+    assert cache.fetch_sync(["a"]).incarnation == fragile.run_id
+
+
+async def test_a_restarted_server_is_another_and_costs_no_error(fragile: RedisServer) -> None:
+    cache = opened(fragile)
+    before = (await cache.fetch(["a"])).incarnation
+    assert cache.fetch_sync(["a"]).incarnation == before
+    fragile.restart()
+    await some_turns()
+    assert cache.fetch_sync(["a"]).incarnation == fragile.run_id != before
+    assert (await cache.fetch(["a"])).incarnation == fragile.run_id
+
+
+async def test_where_info_is_forbidden_a_name_is_left_in_the_store(fragile: RedisServer) -> None:
+    forbid(fragile, "info")
+    cache = opened(fragile)
+    name = (await cache.fetch(["a"])).incarnation
+    assert len(name) == 40
+    assert name == cache.fetch_sync(["a"]).incarnation
+    assert name.encode() == fragile.client.get("loom:incarnation")
+    assert fragile.client.ttl("loom:incarnation") == -1
+
+
+async def test_where_no_name_can_be_left_every_connection_is_another(fragile: RedisServer) -> None:
+    forbid(fragile, "info", "set", "get")
+    cache = opened(fragile)
+    one, two = await cache.fetch(["a"]), cache.fetch_sync(["a"])
+    assert len(one.incarnation) == len(two.incarnation) == 40
+    assert one.incarnation != two.incarnation
+
+
+def forbid(server: RedisServer, *commands: str) -> None:
+    """Let everybody do everything else; whoever looks from outside has a user of his own."""
+    server.client.acl_setuser(
+        "default",
+        enabled=True,
+        nopass=True,
+        keys=["*"],
+        commands=["+@all", *(f"-{c}" for c in commands)],
+    )
+
+
+# Scripts and counters.
+
+
+async def test_seeds_are_milliseconds_of_the_server_exactly(server: RedisServer) -> None:
+    cache = opened(server)
+    seconds, micros = server.client.time()
+    [seeded] = (await cache.seed(["a"])).values
+    assert 0 <= (seeded >> 22) + counters.EPOCH_MS - (seconds * 1000 + micros // 1000) < 60_000
+    assert seeded & (1 << 22) - 1 == 0
+    assert server.client.get("a") == b"%d" % seeded
+
+
+@pytest.mark.parametrize("value", [2**53 + 1, 2**57 - 1, 117_935_112_330_412_033, 2**62 + 1])
+async def test_large_counters_stay_exact(server: RedisServer, value: int) -> None:
+    cache = opened(server)
+    await cache.store([("a", b"%d" % value, 10.0)])
+    assert (await cache.seed(["a"])).values == [value]
+    await cache.bump(["a"])
+    assert (await cache.seed(["a"])).values == [value + 128]
+    assert (await cache.fetch(["a"])).values == [b"%d" % (value + 128)]
+
+
+async def test_seeds_and_bumps_set_the_expiry_of_a_counter(server: RedisServer) -> None:
+    cache = opened(server)
+    await cache.seed(["a", "b"])
+    for key in ("a", "b"):
+        assert 604_700 < server.client.ttl(key) <= 604_800
+        server.client.expire(key, 5)
+    await cache.bump(["a"])
+    await cache.seed(["b"])
+    for key in ("a", "b"):
+        assert 604_700 < server.client.ttl(key) <= 604_800
+
+
+async def test_bumps_leave_nothing_where_there_was_nothing(server: RedisServer) -> None:
+    assert await opened(server).bump(["a", "b"]) == 0
+    assert server.keys() == 0
+
+
+async def test_concurrent_bumps_are_all_counted(server: RedisServer) -> None:
+    cache = opened(server)
+    [before] = (await cache.seed(["a"])).values
+    await asyncio.gather(*[cache.bump(["a"]) for _ in range(50)])
+    assert (await cache.seed(["a"])).values == [before + 50 * counters.BUMP]
+
+
+async def test_keys_of_another_kind_are_taken_over(server: RedisServer) -> None:
+    cache = opened(server)
+    server.client.rpush("seeded", "x")
+    server.client.rpush("bumped", "x")
+    assert (await cache.fetch(["seeded"])).values == [None]
+    [seeded] = (await cache.seed(["seeded"])).values
+    assert server.client.get("seeded") == b"%d" % seeded
+    assert await cache.bump(["bumped"]) == 1
+    assert server.client.exists("bumped") == 0
+    server.client.rpush("added", "x")
+    with pytest.raises(TypeError, match="'added' is not an integer"):
+        await cache.add_to("added", 1)
+
+
+async def test_a_counter_that_would_overflow_is_deleted(server: RedisServer) -> None:
+    cache = opened(server)
+    await cache.store([("a", b"%d" % (2**63 - 1), 10.0)])
+    assert await cache.bump(["a"]) == 1
+    assert (await cache.fetch(["a"])).values == [None]
+
+
+async def test_entries_expire_to_the_millisecond(server: RedisServer) -> None:
+    cache = opened(server)
+    await cache.store([("a", b"1", 10.5), ("b", b"1", 0.0001)])
+    assert 10_000 < server.client.pttl("a") <= 10_500
+    assert server.client.pttl("b") <= 1
+
+
+@pytest.mark.parametrize("sync", [False, True])
+async def test_a_full_server_loses_its_counters_rather_than_a_bump(
+    fragile: RedisServer, sync: bool
+) -> None:
+    cache = opened(fragile)
+    await cache.seed(["a", "b"])
+    await cache.store([("entry", b"old", 100.0)])
+    fragile.client.config_set("maxmemory", "1")
+    assert (cache.bump_sync(["a"]) if sync else await cache.bump(["a"])) == 1
+    assert (await cache.fetch(["a", "entry"])).values == [None, b"old"]
+    with pytest.raises(StoreUnavailable, match=r"OOM|maxmemory"):
+        await cache.seed(["a"])
+    with pytest.raises(StoreUnavailable, match=r"OOM|maxmemory"):
+        await cache.store([("c", b"1", 10.0)])
+    assert await cache.bump(["b"]) == 1
+    assert (await cache.fetch(["b"])).values == [None]
+
+
+@pytest.mark.parametrize("sync", [False, True])
+async def test_where_scripts_are_forbidden_bumped_counters_are_deleted(
+    fragile: RedisServer, sync: bool
+) -> None:
+    cache = opened(fragile)
+    await cache.seed(["a"])
+    forbid(fragile, "eval")
+    assert (cache.bump_sync(["a", "x"]) if sync else await cache.bump(["a", "x"])) == 1
+    assert (await cache.fetch(["a"])).values == [None]
+
+
+async def test_a_server_that_takes_no_writes_is_unavailable_for_bumps(fragile: RedisServer) -> None:
+    cache = opened(fragile)
+    await cache.seed(["a"])
+    fragile.client.execute_command("REPLICAOF", "127.0.0.1", "1")  # type: ignore[no-untyped-call]
+    with pytest.raises(StoreUnavailable):
+        await cache.bump(["a"])
+    with pytest.raises(StoreUnavailable):
+        cache.bump_sync(["a"])
+    assert len((await cache.fetch(["a"])).values) == 1
+
+
+# Servers that are gone, hang or refuse.
+
+
+@pytest.mark.parametrize("url", ["redis://127.0.0.1:1/0", "unix:///nowhere/redis.sock"])
+async def test_a_server_that_is_not_there_is_unavailable(url: str) -> None:
+    cache = RedisCache(url=url, timeout=LONG)
+    for _ in range(3):
+        with pytest.raises(StoreUnavailable, match=r"cannot be asked"):
+            await cache.fetch(["a"])
+        with pytest.raises(StoreUnavailable, match=r"cannot be asked"):
+            cache.fetch_sync(["a"])
+
+
+@pytest.mark.parametrize("connected", [False, True])
+async def test_a_server_that_hangs_is_unavailable_after_the_deadline(
+    fragile: RedisServer, connected: bool
+) -> None:
+    cache = opened(fragile, timeout=SHORT)
+    if connected:
+        await cache.fetch(["a"])
+        cache.fetch_sync(["a"])
+    fragile.suspend()
+    async with asyncio.timeout(LONG):
+        for _ in range(3):
+            with pytest.raises(StoreUnavailable, match=r"did not answer within 0\.05 s"):
+                await cache.fetch(["a"])
+            with pytest.raises(StoreUnavailable, match=r"did not answer within 0\.05 s"):
+                cache.fetch_sync(["a"])
+    fragile.resume()
+    cache.timeout = LONG
+    assert (await cache.fetch(["a"])).values == [None]
+    assert cache.fetch_sync(["a"]).values == [None]
+
+
+async def test_a_late_answer_is_never_taken_for_another(fragile: RedisServer) -> None:
+    cache = opened(fragile)
+    await cache.store([("a", b"a", 100.0), ("b", b"b", 100.0)])
+    cache.fetch_sync(["a"])
+    cache.timeout = SHORT
+    fragile.suspend()
+    with pytest.raises(StoreUnavailable):
+        await cache.fetch(["a"])
+    with pytest.raises(StoreUnavailable):
+        cache.fetch_sync(["a"])
+    fragile.resume()
+    cache.timeout = LONG
+    assert (await cache.fetch(["b"])).values == [b"b"]
+    assert cache.fetch_sync(["b"]).values == [b"b"]
+
+
+async def test_a_bump_outlives_the_reads_it_went_out_with(fragile: RedisServer) -> None:
+    """Reads have little patience; a bump that shares their connection keeps its own."""
+    cache = opened(fragile, timeout=SHORT)
+    await cache._server.ask([("SET", "a", 0)], LONG)
+    fragile.suspend()
+    bump = asyncio.create_task(cache.bump(["a"]))
+    with pytest.raises(StoreUnavailable):
+        await cache.fetch(["a"])
+    fragile.resume()
+    assert await bump == 1
+
+
+async def test_a_cancelled_read_disturbs_nobody(fragile: RedisServer) -> None:
+    cache = opened(fragile)
+    await cache.store([("a", b"a", 100.0), ("b", b"b", 100.0)])
+    fragile.suspend()
+    cancelled = asyncio.create_task(cache.fetch(["a"]))
+    other = asyncio.create_task(cache.fetch(["b"]))
+    later = await started(cache.fetch(["a", "b"]))
+    cancelled.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await cancelled
+    fragile.resume()
+    assert (await other).values == [b"b"]
+    assert (await later).values == [b"a", b"b"]
+    assert (await cache.fetch(["b"])).values == [b"b"]
+
+
+async def test_a_server_that_dies_fails_what_was_asked(fragile: RedisServer) -> None:
+    cache = opened(fragile)
+    await cache.fetch(["a"])
+    fragile.suspend()
+    asked = [await started(cache.fetch(["a"])) for _ in range(3)]
+    fragile.kill()
+    for task in asked:
+        with pytest.raises(StoreUnavailable, match="cannot be asked"):
+            await task
+    fragile.restart()
+    assert (await cache.fetch(["a"])).values == [None]
+
+
+async def test_connections_stay_bounded_while_the_server_hangs(fragile: RedisServer) -> None:
+    cache = opened(fragile)
+    fragile.suspend()
+    before = sockets()
+    asked = [await started(cache.fetch(["a"])) for _ in range(100)]
+    assert sockets() <= before + 32
+    fragile.resume()
+    for task in asked:
+        assert (await task).values == [None]
+    assert fragile.connections <= 32
+
+
+async def test_a_server_that_wants_a_password_is_unavailable_and_it_is_not_told() -> None:
+    with RedisServer().start(tcp=True, requirepass="sesame") as server:
+        wrong = server.url.replace("sesame", "open-simsim")
+        for url in (wrong, server.url.replace(":sesame@", "")):
+            cache = RedisCache(url=url, timeout=LONG)
+            with pytest.raises(StoreUnavailable) as caught:
+                await cache.fetch(["a"])
+            assert "simsim" not in str(caught.value)
+            with pytest.raises(StoreUnavailable) as caught:
+                cache.fetch_sync(["a"])
+            assert "simsim" not in str(caught.value)
+        right = RedisCache(url=server.url, timeout=LONG)
+        assert (await right.fetch(["a"])).values == [None]
+        assert right.fetch_sync(["a"]).values == [None]
+        right.disconnect_sync()
+
+
+def test_options_that_redis_py_does_not_take_are_refused_at_once() -> None:
+    with pytest.raises(TypeError, match="nonsense"):
+        RedisCache(url="redis://127.0.0.1/0?nonsense=1")
+
+
+# Event loops, threads, processes.
+
+
+def test_a_thousand_short_loops_leave_no_sockets(server: RedisServer) -> None:
+    cache = opened(server)
+    here, there = sockets(), server.connections
+    for _ in range(1_000):
+        assert asyncio.run(cache.fetch(["a"])).values == [None]
+    assert sockets() == here
+    assert server.connections <= there + 1
+
+
+@pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
+def test_loops_that_are_closed_carelessly_leave_a_few_at_most(server: RedisServer) -> None:
+    """Nothing tells us that such a loop ends; the next one to come clears up after it."""
+    cache = opened(server)
+    here, there = sockets(), server.connections
+    for _ in range(50):
+        loop = asyncio.new_event_loop()
+        assert loop.run_until_complete(cache.fetch(["a"])).values == [None]
+        loop.close()
+    assert sockets() <= here + 2
+    assert server.connections <= there + 2
+    asyncio.run(cache.fetch(["a"]))
+    assert sockets() == here
+    gc.collect()  # so that the warnings about the loops come while they are expected
+
+
+def test_loops_in_several_threads_do_not_meet(server: RedisServer) -> None:
+    cache = opened(server)
+
+    async def work() -> int:
+        answers = [await cache.fetch(["a"]) for _ in range(20)]
+        return len({answer.incarnation for answer in answers})
+
+    with ThreadPoolExecutor(8) as threads:
+        assert set(threads.map(lambda _: asyncio.run(work()), range(40))) == {1}
+
+
+async def test_the_synchronous_side_works_in_a_running_loop(server: RedisServer) -> None:
+    cache = opened(server)
+    await cache.store([("a", b"1", 10.0)])
+    assert cache.fetch_sync(["a"]).values == [b"1"]
+    assert (await asyncio.to_thread(cache.fetch_sync, ["a"])).values == [b"1"]
+
+
+async def test_closing_lets_go_and_the_next_request_connects_again(server: RedisServer) -> None:
+    cache = opened(server)
+    cache.disconnect_sync()
+    before = server.connections
+    await cache.fetch(["a"])
+    cache.fetch_sync(["a"])
+    assert server.connections == before + 2
+    await cache.disconnect()
+    cache.disconnect_sync()
+    await some_turns()
+    assert server.connections == before
+    assert (await cache.fetch(["a"])).values == cache.fetch_sync(["a"]).values == [None]
+
+
+def test_a_forked_child_leaves_the_parents_connections_alone(server: RedisServer) -> None:
+    script = """
+import asyncio, os, sys
+from loom_cache.backends.redis import RedisCache, operations
+from loom_cache.backends.redis.operations import Operation
+
+cache = RedisCache(url=sys.argv[1], timeout=30)
+number = Operation([("CLIENT", "ID")], operations.first)
+
+def child(parent_sync):
+    assert cache._do_sync(number) != parent_sync
+    assert cache.fetch_sync(["a"]).values == [b"1"]
+    if not asyncio._get_running_loop():
+        assert asyncio.run(cache.fetch(["a"])).values == [b"1"]
+    cache.disconnect_sync()
+    sys.stdout.write("child ")
+    sys.stdout.flush()
+    os._exit(0)
+
+def forked(parent_sync):
+    pid = os.fork()
+    if pid == 0:
+        try:
+            child(parent_sync)
+        finally:
+            os._exit(1)
+    os.waitpid(pid, 0)
+
+async def main():
+    await cache.store([("a", b"1", 100.0)])
+    mine, mine_sync = await cache._do(number), cache._do_sync(number)
+    forked(mine_sync)
+    assert await cache._do(number) == mine
+    assert cache._do_sync(number) == mine_sync
+    return mine_sync
+
+mine_sync = asyncio.run(main())
+forked(mine_sync)
+assert cache._do_sync(number) == mine_sync
+sys.stdout.write("parent")
+"""
+    said = subprocess.run(
+        [sys.executable, "-W", "error", "-c", script, server.url],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (said.stdout, said.stderr) == ("child child parent", "")
+
+
+def test_a_fork_while_another_thread_waits_does_not_hang_the_child(fragile: RedisServer) -> None:
+    script = """
+import os, sys, threading
+from loom_cache.backends.redis import RedisCache, server
+cache = RedisCache(url=sys.argv[1], timeout=30)
+cache.fetch_sync(["a"])
+server._lock.acquire()
+cache._server._lock.acquire()
+for _ in range(32):
+    cache._server.sync._free.acquire()
+child = os.fork()
+if child == 0:
+    print(RedisCache(url=sys.argv[1], timeout=30).fetch_sync(["a"]).values, flush=True)
+    os._exit(0)
+os.waitpid(child, 0)
+"""
+    said = subprocess.run(
+        [sys.executable, "-c", script, fragile.url],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (said.stdout, said.stderr) == ("[None]\n", "")
+
+
+def test_threads_beyond_the_bound_wait_for_their_turn(fragile: RedisServer) -> None:
+    """And give up when their deadline comes first."""
+    cache = opened(fragile)
+    fragile.suspend()
+    waiting = [threading.Thread(target=cache.fetch_sync, args=(["a"],)) for _ in range(32)]
+    for thread in waiting:
+        thread.start()
+    while cache._server.sync._free.acquire(blocking=False):
+        cache._server.sync._free.release()  # until all of them are inside
+    hurried = opened(fragile, timeout=SHORT)
+    with pytest.raises(StoreUnavailable, match="did not answer"):
+        hurried.fetch_sync(["a"])
+    fragile.resume()
+    for thread in waiting:
+        thread.join()
+    assert cache.fetch_sync(["a"]).values == [None]
+
+
+def sockets() -> int:
+    """Sockets this process has open."""
+    count = 0
+    for name in os.listdir("/proc/self/fd"):  # noqa: PTH208 - one of them is the listing's own
+        try:
+            count += os.readlink(f"/proc/self/fd/{name}").startswith("socket:")  # noqa: PTH115
+        except FileNotFoundError:
+            continue
+    return count
