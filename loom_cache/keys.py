@@ -361,11 +361,24 @@ def _cached_names(kind: type) -> frozenset[str]:
 
 def _field(value: Any, depth: int) -> bytes:
     if value.name and getattr(value, "model", None) is not None:
-        parts = (_path(type(value)), _pack(value.model._meta.label_lower), _pack(value.name))
+        parts = [_path(type(value)), _pack(value.model._meta.label_lower)]
+        for name, state in sorted(vars(value).items()):
+            if type(state) in _SCALARS and name != "creation_counter":  # counts as imports come
+                parts += (_pack(name), _pack(state))
         return _sequence(b"f", parts)
     _name, _import_path, args, kwargs = value.deconstruct()
-    parts = (_path(type(value)), _write(tuple(args), depth + 1), _write(kwargs, depth + 1))
+    parts = [_path(type(value)), _write(tuple(args), depth + 1), _write(kwargs, depth + 1)]
     return _sequence(b"F", parts)
+
+
+def _derived(value: Any, depth: int) -> bytes:
+    """A moment of a class derived from Python's own, such as those of libraries."""
+    base = datetime if isinstance(value, datetime) else date
+    return _sequence(b"k", (_path(type(value)), _WRITERS[base](value, depth)))
+
+
+def _derived_zone(value: Any, depth: int) -> bytes:
+    return _sequence(b"K", (_path(type(value)), _zone_info(value, depth)))
 
 
 def _unsupported(value: object, depth: int) -> NoReturn:
@@ -441,6 +454,8 @@ _BY_BASE: Final[tuple[tuple[type, Writer], ...]] = (
     (Prefetch, _prefetch),
     (Field, _field),
     (msgspec.Struct, _struct),
+    (date, _derived),  # of which datetime is one
+    (zoneinfo.ZoneInfo, _derived_zone),
 )
 
 

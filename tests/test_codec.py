@@ -17,6 +17,7 @@ from typing import Any, Literal, NamedTuple, TypedDict, TypeVar
 import msgspec
 import pytest
 from django.contrib.contenttypes.models import ContentType
+from django.contrib.postgres.aggregates import ArrayAgg
 from django.db import connection
 from django.db.models import Count, F, Max, Model, Prefetch, Q, QuerySet, Value
 from django.db.models.functions import TruncMonth
@@ -116,6 +117,7 @@ EXACT: list[Any] = [
     datetime(2026, 1, 1, fold=1),  # noqa: DTZ001
     datetime(2026, 1, 1, tzinfo=zoneinfo.ZoneInfo("UTC")),
     datetime(2026, 1, 1, tzinfo=timezone(timedelta(hours=-3, minutes=-30))),
+    datetime(2026, 1, 1, tzinfo=timezone(timedelta(0), "GMT")),
     datetime(2026, 1, 1, tzinfo=timezone(timedelta(seconds=1, microseconds=5), "odd")),
     time(1, 2, 3, 4),
     time(1, fold=1),
@@ -167,6 +169,8 @@ def test_a_value_in_a_row_comes_back_exactly(value: Any) -> None:
     check([author])
 
 
+ZONES = [None, UTC, timezone(timedelta(0), "GMT"), zoneinfo.ZoneInfo("UTC"), PARIS]
+
 native = st.one_of(
     st.none(),
     st.booleans(),
@@ -182,7 +186,7 @@ hashable = st.one_of(
     st.dates(),
     st.timedeltas(),
     st.times(timezones=st.sampled_from([None, UTC])),
-    st.datetimes(timezones=st.sampled_from([None, UTC, PARIS, timezone(timedelta(hours=1))])),
+    st.datetimes(timezones=st.sampled_from(ZONES)),
     st.ip_addresses(),
 )
 anything = st.recursive(
@@ -210,7 +214,7 @@ def test_any_rows_come_back_exactly(rows: list[tuple[Any, ...]]) -> None:
     check([row[2] for row in rows])
 
 
-@given(st.lists(st.datetimes(timezones=st.sampled_from([None, UTC, PARIS])), max_size=4))
+@given(st.lists(st.datetimes(timezones=st.sampled_from(ZONES)), max_size=4))
 def test_moments_keep_their_zone_next_to_others(column: list[datetime]) -> None:
     check(column)
 
@@ -372,6 +376,29 @@ def test_moments_with_and_without_time_zones(use_tz: bool) -> None:
         check(m.Everything.objects.all())
         check(m.Everything.objects.datetimes("moment", "hour"))
         check(m.Everything.objects.annotate(month=TruncMonth("moment", tzinfo=PARIS)))
+
+
+def test_the_fields_that_postgresql_alone_has() -> None:
+    if connection.vendor != "postgresql":
+        pytest.skip("this database has no such fields")
+    from tests.fieldapp.postgres import Postgres
+
+    with connection.schema_editor() as editor:
+        editor.create_model(Postgres)
+    Postgres.objects.create(numbers=[], nested=[])
+    later = MOMENT + timedelta(1)
+    Postgres.objects.create(
+        numbers=[1, None, 3],
+        nested=[["a", "b"], ["c", "d"]],
+        moments=[MOMENT],
+        integers=(1, None),
+        decimals=Range(Decimal("1.5"), Decimal("2.5"), "[]"),
+        days=Range(empty=True),
+        period=Range(MOMENT, later),
+    )
+    check(Postgres.objects.all())
+    check(Postgres.objects.values())
+    check(Postgres.objects.aggregate(all=ArrayAgg("period")).values())
 
 
 # Rows of every kind

@@ -72,6 +72,14 @@ class Pair(NamedTuple):
     y: int
 
 
+class FrozenMoment(datetime):
+    """Like those of libraries that stop or move the clock."""
+
+
+class NamedZone(zoneinfo.ZoneInfo):
+    pass
+
+
 class Shout(Func):
     function = "UPPER"
 
@@ -214,6 +222,9 @@ LOOK_ALIKES: list[Any] = [
     datetime(2026, 10, 25, 2, 30, tzinfo=PARIS),
     datetime(2026, 10, 25, 2, 30, fold=1, tzinfo=PARIS),
     "2026-01-01",
+    FrozenMoment(2026, 1, 1),
+    FrozenMoment(2026, 1, 1, tzinfo=UTC),
+    FrozenMoment(2026, 1, 1, tzinfo=NamedZone("UTC")),
     time(0),
     time(0, tzinfo=UTC),
     timedelta(0),
@@ -308,6 +319,7 @@ LOOK_ALIKES: list[Any] = [
     Exact(F("a"), 1),
     GreaterThan(F("a"), 1),
     User._meta.get_field("username"),
+    User._meta.get_field("email"),
     models.CharField(max_length=150),
     Prefetch("a"),
     Prefetch("a", to_attr="b"),
@@ -405,7 +417,6 @@ REFUSED: list[tuple[Any, str]] = [
     (type("Text", (str,), {})("a"), "Text"),
     (type("Number", (int,), {})(1), "Number"),
     (type("Items", (list,), {})(), "Items"),
-    (type("Zone", (zoneinfo.ZoneInfo,), {})("UTC"), "Zone"),
 ]
 
 

@@ -53,7 +53,8 @@ _LETTERS: Final[dict[type, str]] = {
 _is_json_like: Final = (NATIVE | {dict, list}).issuperset
 _NONE: Final = type(None)
 
-MAX_COLUMNS: Final = 5000
+MAX_COLUMNS: Final = 2000
+"""More than databases give."""
 
 
 def letter_of(column: Sequence[object]) -> str:
@@ -81,14 +82,12 @@ def _letter(kind: type, column: Sequence[Any]) -> str:
 
 
 def _letter_of_datetimes(column: Sequence[datetime]) -> str:
-    zones = {value.tzinfo for value in column}
-    if len(zones) == 1 and not any(value.fold for value in column):
-        (zone,) = zones
-        if zone is None:
-            return "n"
-        if zone is UTC:
-            return "z"
-    return PACKED
+    # By identity: a zone named "GMT" is equal to UTC, and still another one.
+    zone = column[0].tzinfo
+    if zone is not None and zone is not UTC:
+        return PACKED
+    alike = all(value.tzinfo is zone and not value.fold for value in column)
+    return PACKED if not alike else "n" if zone is None else "z"
 
 
 def _letter_of_mixed(kinds: set[type], column: Sequence[object]) -> str:
@@ -147,7 +146,7 @@ def _generalised(letter: str, hint: str) -> str:
     return letter.upper() if hint.isupper() else letter
 
 
-@lru_cache(maxsize=1024)
+@lru_cache(maxsize=512)
 def column_decoder(spec: str) -> Callable[[Any], list[Row]]:
     """What reads rows of that spec. One of MALFORMED if there is no such spec."""
     if not 0 < len(spec) <= MAX_COLUMNS:

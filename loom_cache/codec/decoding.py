@@ -16,6 +16,7 @@ from loom_cache.codec.fetching import from_db_of
 from loom_cache.codec.layout import (
     ATTRIBUTE,
     ATTRIBUTE_LIST,
+    LONGEST_REMEMBERED,
     PREFETCHED,
     RELATED,
     Entry,
@@ -25,9 +26,6 @@ from loom_cache.codec.layout import (
 from loom_cache.codec.prefetching import filled, related_queryset
 from loom_cache.codec.shapes import accessor_of, registered, shape_of
 from loom_cache.codec.values import CorruptEntry
-
-_LONGEST_HEADER: Final = 4096
-"""In bytes. Readers of longer headers are not remembered, so that those stay few."""
 
 
 class _Reader:
@@ -70,9 +68,16 @@ class _Reader:
         if registered(self._label) is not self.model:
             raise ValueError(f"the model {self._label} is another one now")
         rows = self._read(data)
-        if self._extras or self._prefetching:
-            return [self._dressed(row) for row in rows]
-        return self._bare(rows)
+        if not self._extras and not self._prefetching:
+            return self._bare(rows)
+        count = self._count
+        instances = self._bare([row[:count] for row in rows])
+        for instance, row in zip(instances, rows, strict=True):
+            attributes = instance.__dict__
+            attributes.update(zip(self._extras, row[count:], strict=True))
+            if self._prefetching:
+                attributes["_prefetched_objects_cache"] = {}
+        return instances
 
     def _bare(self, rows: Iterable[Row]) -> list[Any]:
         from_db, database, attnames = self._from_db, self._database, list(self._attnames)
@@ -83,14 +88,6 @@ class _Reader:
                 f"{self._label} cannot be made from stored values: {type(error).__name__} in its "
                 f"from_db, __init__ or a receiver of post_init."
             ) from error
-
-    def _dressed(self, row: Row) -> Any:
-        (instance,) = self._bare((row[: self._count],))
-        attributes = instance.__dict__
-        if self._prefetching:
-            attributes["_prefetched_objects_cache"] = {}
-        attributes.update(zip(self._extras, row[self._count :], strict=True))
-        return instance
 
 
 def _check_names(header: GroupHeader, attnames: tuple[str, ...], known: tuple[str, ...]) -> None:
@@ -112,14 +109,14 @@ def _reader(header: bytes) -> _Reader:
 
 
 def _reader_of(header: bytes) -> _Reader:
-    if len(header) > _LONGEST_HEADER:
+    if len(header) > LONGEST_REMEMBERED:
         return _Reader(_decode_header(header))
     return _reader(header)
 
 
 def decode_instances(entry: Entry) -> list[Any]:
     """The instances of the only group, which have nothing to do with each other."""
-    return _reader(entry.header).instances(entry.rows)
+    return _reader_of(entry.header).instances(entry.rows)
 
 
 def decode_graph(entry: Entry, prefetches: Mapping[str, Prefetch[Any]]) -> list[Any]:

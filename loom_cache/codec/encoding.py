@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from itertools import pairwise
 from operator import itemgetter
 from typing import Any, Final, cast
@@ -13,7 +14,7 @@ from django.db.models import Model
 from django.db.models.base import ModelState
 from django.db.models.query import QuerySet
 
-from loom_cache.codec.columns import encode_columns
+from loom_cache.codec.columns import NOTHING, encode_columns
 from loom_cache.codec.fetching import mode_number
 from loom_cache.codec.layout import (
     ATTRIBUTE,
@@ -325,28 +326,52 @@ def _check_state(instance: Model) -> None:
 
 def _encode_group(group: _Group) -> tuple[bytes, msgspec.Raw]:
     shape = group.shape
-    label = shape.model._meta.label
-    extras = group.stored_extras()
+    extras = tuple(group.stored_extras())
     rows = group.values
     if extras:
         rows = [
-            (*row, *(member.__dict__[name] for name in extras))
+            (*row, *[member.__dict__[name] for name in extras])
             for row, member in zip(rows, group.members, strict=True)
         ]
-    names = [f"{label}.{name}" for name in (*group.attnames, *extras)]
-    hints = "".join(shape.hints[name] for name in group.attnames) + "-" * len(extras)
+    names, hints = _columns(shape, group.attnames, extras)
     spec, data = encode_columns(rows, names, hints)
+    attnames = None if group.attnames == shape.attnames else group.attnames
+    header = _header(
+        shape, group.database, group.fetch_mode, attnames, extras, group.prefetching, spec
+    )
+    return header, msgspec.Raw(data)
+
+
+@lru_cache(maxsize=1024)
+def _columns(
+    shape: Shape, attnames: tuple[str, ...], extras: tuple[str, ...]
+) -> tuple[list[str], str]:
+    """What an error message calls the columns, and their hints."""
+    names = [f"{shape.model._meta.label}.{name}" for name in (*attnames, *extras)]
+    return names, "".join(shape.hints[name] for name in attnames) + NOTHING * len(extras)
+
+
+@lru_cache(maxsize=1024)
+def _header(
+    shape: Shape,
+    database: str | None,
+    fetch_mode: int,
+    attnames: tuple[str, ...] | None,
+    extras: tuple[str, ...],
+    prefetching: bool,
+    spec: str,
+) -> bytes:
     header = GroupHeader(
         label=shape.label,
         fingerprint=shape.fingerprint,
-        database=group.database,
-        fetch_mode=group.fetch_mode,
-        attnames=None if group.attnames == shape.attnames else list(group.attnames),
+        database=database,
+        fetch_mode=fetch_mode,
+        attnames=None if attnames is None else list(attnames),
         extras=list(extras),
-        prefetching=group.prefetching,
+        prefetching=prefetching,
         spec=spec,
     )
-    return pack_bytes(header), msgspec.Raw(data)
+    return pack_bytes(header)
 
 
 def encode_instances(roots: Sequence[object], custom_prefetches: Collection[str]) -> bytes:

@@ -15,6 +15,9 @@ DICTS: Final = "d"
 INSTANCES: Final = "m"  # of one kind, in order, unrelated
 GRAPH: Final = "g"  # instances of several kinds, or tied to each other
 
+LONGEST_REMEMBERED: Final = 4096
+"""In bytes. What is made of longer headers is not remembered, so that memory stays bounded."""
+
 RELATED: Final = 0  # _state.fields_cache[name] -> an instance or None
 ATTRIBUTE: Final = 1  # the instance's attribute -> an instance or None
 PREFETCHED: Final = 2  # _prefetched_objects_cache[name] -> a queryset with its result

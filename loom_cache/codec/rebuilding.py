@@ -10,6 +10,7 @@ from typing import Any, Final
 from uuid import UUID
 
 from django.db.models import Model
+from django.utils.functional import LazyObject
 
 from loom_cache.codec.fetching import from_db_of
 from loom_cache.codec.shapes import Shape, raw_file_name
@@ -35,11 +36,17 @@ def made_by_itself(
     _check_fields(shape, attnames, member, twin)
     ordinary = {*attnames, *_DJANGOS}
     partners = {(id(member), id(twin)): None, (id(member._state), id(twin._state)): None}
-    return {
-        name
-        for name, value in twin.__dict__.items()
-        if name not in ordinary and _same(member.__dict__[name], value, dict(partners))
-    }
+    made = set()
+    for name in twin.__dict__.keys() - ordinary:
+        try:
+            if _same(member.__dict__[name], twin.__dict__[name], dict(partners)):
+                made.add(name)
+        except Exception as error:  # of somebody else's __eq__ or __reduce__
+            raise UnsupportedValue(
+                f"{shape.model._meta.label}.{name} cannot be compared with that of an instance "
+                f"made from the same row ({type(error).__name__}); read it without the cache."
+            ) from error
+    return made
 
 
 def _make(
@@ -107,9 +114,11 @@ def _same_items(mine: Sequence[Any], other: Sequence[Any], seen: Seen) -> bool:
 
 def _same_state(mine: Any, other: Any, seen: Seen) -> bool:
     """By what pickle would keep of them; what it refuses is only the same as itself."""
+    if isinstance(mine, LazyObject):
+        return False  # not worth loading it
     try:
         states = [_state_of(mine), _state_of(other)]
-    except (TypeError, AttributeError, ValueError, NotImplementedError, pickle.PicklingError):
+    except (TypeError, pickle.PicklingError):
         return False
     return _same(states[0], states[1], seen)
 

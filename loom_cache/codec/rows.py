@@ -22,6 +22,7 @@ from loom_cache.codec.layout import (
     DICTS,
     GRAPH,
     INSTANCES,
+    LONGEST_REMEMBERED,
     NAMED_TUPLES,
     SCALARS,
     TUPLES,
@@ -117,12 +118,12 @@ def _encode_scalars(rows: Sequence[object]) -> bytes:
 
 
 def _decode_values(entry: Entry) -> list[Any]:
-    names, read = _values_reader(entry.header)
+    remembered = len(entry.header) <= LONGEST_REMEMBERED
+    names, read = (_remembered_reader if remembered else _values_reader)(entry.header)
     rows = read(entry.rows)
     return _BUILDERS[entry.kind](rows, names)
 
 
-@lru_cache(maxsize=1024)
 def _values_reader(header: bytes) -> tuple[tuple[str, ...], Callable[[Any], list[Row]]]:
     decoded = _decode_header(header)
     if len(decoded.names) > MAX_COLUMNS:
@@ -130,6 +131,9 @@ def _values_reader(header: bytes) -> tuple[tuple[str, ...], Callable[[Any], list
     if decoded.names and len(decoded.names) != len(decoded.spec):
         raise ValueError("its columns have no names")
     return tuple(decoded.names), column_decoder(decoded.spec)
+
+
+_remembered_reader: Final = lru_cache(maxsize=1024)(_values_reader)
 
 
 def _build_dicts(rows: list[Row], names: tuple[str, ...]) -> list[Any]:

@@ -45,9 +45,10 @@ class TypedCodec:
         data = self._to_bytes(result)
         try:
             decoded = self._from_bytes(msgspec.Raw(data))
+            same = fits(result, decoded)
         except (*MALFORMED, CorruptEntry) as error:
             raise self._misfit(result, str(error)) from error
-        if not fits(result, decoded):
+        if not same:
             raise self._misfit(result, f"it would come back as {_name(type(decoded))}, changed")
         return pack_bytes(_Stored(VERSION, self.fingerprint, msgspec.Raw(data)))
 
