@@ -313,6 +313,30 @@ async def test_a_server_that_takes_no_writes_is_unavailable_for_bumps(fragile: R
     assert len((await cache.fetch(["a"])).values) == 1
 
 
+async def test_the_commands_that_the_documentation_names_are_enough(fragile: RedisServer) -> None:
+    named = "mget set unlink scan eval incrby exists expire get del time info".split()
+    fragile.client.acl_setuser(
+        "loom",
+        enabled=True,
+        passwords=["+sesame"],
+        keys=["loom:*"],
+        categories=["+@connection"],
+        commands=[f"+{name}" for name in named],
+    )
+    cache = opened(fragile, url=fragile.url.replace("unix://", "unix://loom:sesame@"))
+    assert (await cache.fetch(["loom:a"])).incarnation == fragile.run_id
+    await cache.store([("loom:a", b"1", 10.0), ("loom:b", b"1", 0.0)])
+    await cache.seed(["loom:t", "loom:a"])
+    assert await cache.bump(["loom:t", "loom:u"]) == 1
+    assert await cache.add_to("loom:n", 1) == 1
+    assert await cache.holds("loom:n")
+    fragile.client.rpush("loom:list", "x")
+    assert await cache.bump(["loom:list"]) == 1
+    await cache.clear_prefix("loom:")
+    assert fragile.keys() == 0
+    cache.disconnect_sync()
+
+
 # Servers that are gone, hang or refuse.
 
 

@@ -434,10 +434,11 @@ def test_no_alias_named_default_is_needed() -> None:
 
 
 def test_settings_take_effect_at_once_and_without_a_connection() -> None:
-    with override_settings(LOOM_CACHE={"LOCATION": NOWHERE}):
-        assert isinstance(aiocache.caches.get("default"), RedisCache)
-        CacheGateway()
-    assert isinstance(aiocache.caches.get("default"), MemoryCache)
+    with override_settings(LOOM_CACHE={}):
+        with override_settings(LOOM_CACHE={"LOCATION": NOWHERE}):
+            assert isinstance(aiocache.caches.get("default"), RedisCache)
+            CacheGateway()
+        assert isinstance(aiocache.caches.get("default"), MemoryCache)
 
 
 def test_stores_in_memory_start_empty_with_new_settings() -> None:
