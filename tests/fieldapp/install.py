@@ -1,4 +1,4 @@
-"""The fixture that makes the models of this app usable, wherever the settings leave it out."""
+"""Fixtures: the models of this app, wherever the settings leave it out, and some rows of them."""
 
 from __future__ import annotations
 
@@ -8,8 +8,11 @@ from typing import Any
 import pytest
 from django.apps import apps
 from django.conf import settings
+from django.contrib.contenttypes.models import ContentType
 from django.db import connection
 from django.test import override_settings
+
+from tests.fieldapp import models as m
 
 APP = "tests.fieldapp"
 
@@ -30,3 +33,19 @@ def field_app(django_db_setup: None, django_db_blocker: Any) -> Iterator[None]:
         with django_db_blocker.unblock(), connection.schema_editor() as editor:
             for model in reversed(models):
                 editor.delete_model(model)
+
+
+@pytest.fixture
+def library(field_app: None, db: None) -> None:
+    """Authors, books, tags, notes."""
+    ContentType.objects.clear_cache()  # Django remembers those of tests that were rolled back
+    teacher = m.Author.objects.create(name="teacher")
+    pupil = m.Author.objects.create(name="pupil", mentor=teacher)
+    pupil.friends.add(teacher)
+    m.Passport.objects.create(owner=teacher)
+    tags = [m.Tag.objects.create(name=name) for name in ("one", "two")]
+    for number in range(4):
+        author = pupil if number else teacher
+        book = m.Book.objects.create(title=f"b{number}", author=author, editor=teacher)
+        book.tags.set(tags[: number % 3])
+        m.Note.objects.create(text="n", target=book)

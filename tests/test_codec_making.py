@@ -1,0 +1,135 @@
+"""Models in whose making somebody has a hand: `__init__`, from_db(), receivers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from django.db import connection
+from django.db.models import Model, Value
+from django.db.models.signals import post_init
+
+from loom_cache.codec import (
+    CorruptEntry,
+    decode_rows,
+    encode_rows,
+)
+from loom_cache.exceptions import UnsupportedValue
+from tests.fieldapp import models as m
+from tests.fieldapp.install import field_app, library  # noqa: F401
+from tests.fieldapp.same import assert_same, check, through
+
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("field_app")]
+
+
+def test_what_an_instance_gives_itself_is_not_stored() -> None:
+    m.Remembering.objects.create(name="a")
+    m.Tracked.objects.create(name="a")
+    m.Copying.objects.create(name="a")
+    (remembering,) = check(m.Remembering.objects.all())
+    assert remembering.loaded == {"id": remembering.pk, "name": "a", "size": 0}
+    check(m.Remembering.objects.only("name"))
+    check(m.Remembering.objects.annotate(n=Value(1)))
+    (tracked,) = through(list(m.Tracked.objects.all()))
+    assert tracked.tracker.saved["name"] == "a"
+    assert tracked.tracker.owner is tracked
+    (copying,) = through(list(m.Copying.objects.all()))
+    assert copying.original.name == "a"
+    for row in (tracked, copying):
+        assert b"tracker" not in encode_rows([row])
+        assert b"original" not in encode_rows([row])
+
+
+def test_what_differs_from_what_an_instance_gives_itself_is_stored() -> None:
+    m.Remembering.objects.create(name="a")
+    row = m.Remembering.objects.get()
+    row.loaded = {"other": 1}
+    (hit,) = through([row, m.Remembering.objects.get()])[:1]
+    assert hit.loaded == {"other": 1}
+    m.Tracked.objects.create(name="a")
+    tracked = m.Tracked.objects.get()
+    tracked.tracker.saved["name"] = "b"
+    with pytest.raises(UnsupportedValue, match=r"fieldapp\.Tracked\.tracker"):
+        encode_rows([tracked])
+
+
+def test_a_model_that_changes_what_it_is_given_is_refused() -> None:
+    m.Shouting.objects.create(name="a")
+    with pytest.raises(
+        UnsupportedValue, match=r"fieldapp\.Shouting.*changes what it is given.*name"
+    ):
+        encode_rows(list(m.Shouting.objects.all()))
+    with connection.cursor() as cursor:
+        cursor.execute("INSERT INTO fieldapp_refusing (name) VALUES ('secret:a')")
+    assert m.Refusing.objects.get().name == "a"
+    with pytest.raises(UnsupportedValue, match=r"fieldapp\.Refusing cannot be made.*KeyError"):
+        encode_rows(list(m.Refusing.objects.all()))
+
+
+@pytest.fixture
+def receivers() -> Iterator[Callable[[Any], None]]:
+    """Connects a receiver of post_init for Listened."""
+    connected: list[Any] = []
+
+    def connect(receiver: Any) -> None:
+        connected.append(receiver)
+        post_init.connect(receiver, sender=m.Listened)
+
+    yield connect
+    for receiver in connected:
+        post_init.disconnect(receiver, sender=m.Listened)
+
+
+def test_receivers_of_post_init_are_heard(receivers: Callable[[Any], None]) -> None:
+    m.Listened.objects.create(name="a")
+
+    def remember(sender: Any, instance: Any, **rest: Any) -> None:
+        instance.before = instance.name
+
+    receivers(remember)
+    rows = list(m.Listened.objects.all())
+    data = encode_rows(rows)
+    assert_same(rows, decode_rows(data))
+    assert b"before" not in data
+
+
+def test_receivers_that_change_fields_are_noticed(receivers: Callable[[Any], None]) -> None:
+    m.Listened.objects.create(name="a")
+
+    def shout(sender: Any, instance: Any, **rest: Any) -> None:
+        instance.name += "!"
+
+    receivers(shout)
+    with pytest.raises(UnsupportedValue, match=r"fieldapp\.Listened.*changes what it is given"):
+        encode_rows(list(m.Listened.objects.all()))
+
+
+def test_a_model_that_fails_when_it_is_made_is_a_miss(receivers: Callable[[Any], None]) -> None:
+    m.Listened.objects.create(name="a")
+    data = encode_rows(list(m.Listened.objects.all()))
+
+    def fail(sender: Any, instance: Any, **rest: Any) -> None:
+        raise ZeroDivisionError
+
+    receivers(fail)
+    with pytest.raises(CorruptEntry, match=r"fieldapp\.listened.*ZeroDivisionError"):
+        decode_rows(data)
+
+
+@pytest.mark.usefixtures("library")
+def test_plain_models_are_made_once_and_by_django(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Encoding a plain model makes no instance; reading it makes one."""
+    rows = list(m.Book.objects.all())
+    made: list[Any] = []
+    original = Model.__init__
+
+    def note(self: Model, *args: Any) -> None:
+        made.append(type(self))
+        original(self, *args)
+
+    monkeypatch.setattr(Model, "__init__", note)
+    data = encode_rows(rows)
+    assert not made
+    decode_rows(data)
+    assert made == [m.Book] * 4
