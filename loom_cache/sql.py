@@ -7,52 +7,44 @@ pass for keywords.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import pairwise
-from typing import Literal, NamedTuple
+from typing import Literal
+
+from loom_cache import lexer
+from loom_cache.lexer import Token
 
 Control = Literal["begin", "commit", "rollback", "savepoint", "rollback to", "release"]
 Reach = Literal["none", "insert", "rows", "tables", "everything"]
-
-_TOKEN = re.compile(
-    r"""
-    (?P<skip>\s+|--[^\n]*|/\*(?!!).*?\*/)
-  | (?P<string>[eE]'(?:[^'\\]|\\.|'')*'|[bBnNxX]?'(?:[^']|'')*'|\$(?P<tag>\w*)\$.*?\$(?P=tag)\$)
-  | (?P<quoted>"(?:[^"]|"")*"|`(?:[^`]|``)*`)
-  | (?P<placeholder>%s|%\(\w+\)s|%%)
-  | (?P<number>\d[\w.]*)
-  | (?P<word>[^\W\d][\w$]*)
-  | (?P<mark>.)
-    """,
-    re.VERBOSE | re.DOTALL,
-)
-# MySQL alone reads a backslash inside an ordinary literal as an escape.
-_MYSQL_STRING = re.compile(r"'(?:[^'\\]|\\.|'')*'|\"(?:[^\"\\]|\\.|\"\")*\"", re.DOTALL)
 
 _VERBS = frozenset(
     "INSERT UPDATE DELETE MERGE TRUNCATE REPLACE CALL DO EXECUTE EXEC COPY LOAD REFRESH INTO "
     "CREATE ALTER DROP RENAME PREPARE HANDLER IMPORT".split()
 )
+_OF_QUERIES = frozenset("INSERT UPDATE DELETE MERGE REPLACE INTO".split())
+"""Those that can stand inside a query (in a CTE, say); the others are columns' names there."""
+_QUERY = frozenset("SELECT WITH VALUES".split())
+_SEPARATES = frozenset("postgresql sqlite mysql".split())
+"""Databases that want a semicolon between statements: a query cannot be followed by EXEC there."""
 _DDL = frozenset("CREATE ALTER DROP RENAME".split())
+_ROUTINES = frozenset("TRIGGER FUNCTION PROCEDURE".split())
 _OPAQUE = frozenset("CALL DO EXECUTE EXEC PREPARE HANDLER".split())
 _VOLATILE = frozenset(
-    "RANDOM RAND NOW CURRENT_TIMESTAMP CURRENT_DATE CURRENT_TIME LOCALTIME LOCALTIMESTAMP "
-    "STATEMENT_TIMESTAMP CLOCK_TIMESTAMP TRANSACTION_TIMESTAMP TIMEOFDAY SYSDATE SYSTIMESTAMP "
-    "GETDATE CURDATE CURTIME UTC_TIMESTAMP UTC_DATE UTC_TIME UNIX_TIMESTAMP RANDOMBLOB "
-    "GEN_RANDOM_UUID UUID UUIDV4 UUIDV7 UUID_GENERATE_V1 UUID_GENERATE_V4 NEXTVAL CURRVAL "
-    "LASTVAL CURRENT_USER SESSION_USER PG_BACKEND_PID TXID_CURRENT CONNECTION_ID "
-    "LAST_INSERT_ROWID CHANGES TOTAL_CHANGES CURRENT_SETTING".split()
+    "CURRENT_TIMESTAMP CURRENT_DATE CURRENT_TIME LOCALTIME LOCALTIMESTAMP SYSDATE SYSTIMESTAMP "
+    "UTC_TIMESTAMP UTC_DATE UTC_TIME CURRENT_USER SESSION_USER TABLESAMPLE".split()
 )
+"""Words that make an answer differ from one call to the next."""
+_VOLATILE_FUNCTIONS = frozenset(
+    "RANDOM RAND NOW STATEMENT_TIMESTAMP CLOCK_TIMESTAMP TRANSACTION_TIMESTAMP TIMEOFDAY AGE "
+    "GETDATE CURDATE CURTIME UNIX_TIMESTAMP RANDOMBLOB GEN_RANDOM_UUID UUID UUIDV4 UUIDV7 "
+    "UUID_GENERATE_V1 UUID_GENERATE_V4 NEXTVAL CURRVAL LASTVAL PG_BACKEND_PID TXID_CURRENT "
+    "CONNECTION_ID LAST_INSERT_ROWID CHANGES TOTAL_CHANGES CURRENT_SETTING".split()
+)
+"""The same before a parenthesis; elsewhere a column or a type may be called so."""
 _LONGEST_REMEMBERED = 4096
 """Characters; longer statements (bulk inserts) are read each time, not kept in memory."""
-
-
-class Token(NamedTuple):
-    kind: str
-    text: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,38 +102,21 @@ def read(sql: str, *, vendor: str = "") -> Statement:
 
 
 def _read(sql: str, vendor: str) -> Statement:
-    tokens = _tokens(sql, vendor)
+    tokens = lexer.tokens(sql, vendor)
     if tokens is None:
         return UNREADABLE
     pieces = [piece for piece in _pieces(tokens) if piece]
     if not pieces:
         return Statement(names=frozenset())
     if len(pieces) > 1:
-        return _several([_one(piece, vendor) for piece in pieces])
-    return _one(pieces[0], vendor)
+        return _several([_one(piece, vendor) for piece in _without_ends(pieces)])
+    found = _one(pieces[0], vendor)
+    if found.condition is not None and lexer.hides_placeholders(sql, tokens):
+        return replace(found, reach="tables", condition=None)  # which parameter is the value?
+    return found
 
 
 _remembered = lru_cache(maxsize=4096)(_read)
-
-
-def _tokens(sql: str, vendor: str) -> list[Token] | None:
-    """None where a literal does not end or a comment hides code: it cannot be read."""
-    if vendor == "mysql":
-        sql = _MYSQL_STRING.sub(lambda match: "''" if match[0][0] == "'" else match[0], sql)
-    tokens = []
-    for match in _TOKEN.finditer(sql):
-        kind = match.lastgroup if match.lastgroup != "tag" else "string"
-        if kind == "skip":
-            continue
-        text = match[0]
-        if kind == "mark" and (text in "'\"`" or sql.startswith(("/*", "$$"), match.start())):
-            return None
-        if kind == "word":
-            text = text.upper()
-        elif kind == "quoted":
-            text = text[1:-1]
-        tokens.append(Token(str(kind), text))
-    return tokens
 
 
 def _pieces(tokens: list[Token]) -> Iterator[list[Token]]:
@@ -153,6 +128,14 @@ def _pieces(tokens: list[Token]) -> Iterator[list[Token]]:
         else:
             piece.append(token)
     yield piece
+
+
+def _without_ends(pieces: list[list[Token]]) -> list[list[Token]]:
+    """Without the END of a routine's body, which is no COMMIT."""
+    defines = any({token.text for token in piece} & _ROUTINES for piece in pieces)
+    if not defines or any(piece[0].text in ("BEGIN", "START") for piece in pieces):
+        return pieces
+    return [piece for piece in pieces if piece[0] != ("word", "END")]
 
 
 def _several(parts: list[Statement]) -> Statement:
@@ -178,11 +161,13 @@ def _several(parts: list[Statement]) -> Statement:
 def _one(tokens: list[Token], vendor: str) -> Statement:
     words = [token.text if token.kind == "word" else "" for token in tokens]
     control, savepoint = _control(words, tokens)
-    verbs = _verbs(words, tokens)
-    sets = words[0] == "SET" or words[0] == "RESET" or "SET_CONFIG" in words
+    verbs = _verbs(words, tokens, vendor)
+    sets = words[0] in ("SET", "RESET") or "SET_CONFIG" in words
+    if control == "begin" and "ISOLATION" in words:
+        sets = True
     reach, target, condition = _reach(words, tokens, verbs, vendor)
     return Statement(
-        names=frozenset(token.text.lower() for token in tokens if token.kind in ("word", "quoted")),
+        names=frozenset(_names(tokens, vendor)),
         reach=reach,
         target=target,
         condition=condition,
@@ -198,6 +183,15 @@ def _one(tokens: list[Token], vendor: str) -> Statement:
         savepoint=savepoint,
         mentions=tuple(_mentions(tokens)),
     )
+
+
+def _names(tokens: list[Token], vendor: str) -> Iterator[str]:
+    for kind, text in tokens:
+        # MySQL's names may begin with a digit.
+        if kind in ("word", "quoted", "number"):
+            yield text.lower()
+        elif kind == "string" and vendor == "sqlite":  # it may name a table, too
+            yield text.strip("'").lower()
 
 
 def _mentions(tokens: list[Token]) -> Iterator[str]:
@@ -221,26 +215,31 @@ def _control(words: list[str], tokens: list[Token]) -> tuple[Control | None, str
     return None, None
 
 
-def _verbs(words: list[str], tokens: list[Token]) -> frozenset[str]:
+def _verbs(words: list[str], tokens: list[Token], vendor: str) -> frozenset[str]:
+    asks = words[0] in _QUERY or tokens[0].text == "("
+    possible = _OF_QUERIES if asks and vendor in _SEPARATES else _VERBS
     return frozenset(
         word
         for at, word in enumerate(words)
-        if word in _VERBS and not _harmless(word, at, words, tokens)
+        if word in possible and not _harmless(word, at, words, tokens)
     )
 
 
 def _harmless(word: str, at: int, words: list[str], tokens: list[Token]) -> bool:
     """A verb's word that writes nothing where it stands."""
     after = tokens[at + 1].text if at + 1 < len(tokens) else ""
+    if at and tokens[at - 1].text == ".":  # a column or a table
+        return True
     if word == "UPDATE":  # FOR UPDATE, FOR NO KEY UPDATE, ON CONFLICT ... DO UPDATE
-        return words[at - 1] in ("FOR", "DO") or words[max(at - 3, 0) : at] == ["FOR", "NO", "KEY"]
+        before = words[max(at - 3, 0) : at]
+        return before[-1:] in (["FOR"], ["DO"]) or before == ["FOR", "NO", "KEY"]
     if word == "DO":
         return after in ("NOTHING", "UPDATE")
     if word == "REPLACE":  # the function, and INSERT OR REPLACE is found by its INSERT
         return after == "("
     if word == "INTO":  # of INSERT INTO and the like; SELECT ... INTO has no other verb
         return bool({"INSERT", "MERGE", "REPLACE"} & set(words[:at]))
-    return bool(at and tokens[at - 1].text == ".")
+    return False
 
 
 def _locks(words: list[str]) -> bool:
@@ -258,8 +257,10 @@ def _volatile(tokens: list[Token]) -> str | None:
     for at, (kind, text) in enumerate(tokens):
         if kind == "string" and text.strip("'").lower() == "now":
             return "NOW"
-        if kind == "word" and text in _VOLATILE and not (at and tokens[at - 1].text == "."):
-            return text
+        if kind == "word" and not (at and tokens[at - 1].text == "."):
+            called = at + 1 < len(tokens) and tokens[at + 1].text == "("
+            if text in _VOLATILE or (called and text in _VOLATILE_FUNCTIONS):
+                return text
     return None
 
 
@@ -273,7 +274,7 @@ def _reach(
     first = words[0]
     if verbs == {"INSERT"} and first == "INSERT":
         target = _name_after("INTO", words, tokens)
-        if target is None:
+        if target is None or words.count("INTO") > 1:
             return "tables", None, None
         return ("tables" if _upserts(words) else "insert"), target, None
     if verbs == {first} and first in ("UPDATE", "DELETE") and vendor != "mysql":
@@ -293,18 +294,15 @@ def _name_after(word: str, words: list[str], tokens: list[Token]) -> str | None:
 
 
 def _name(tokens: list[Token], at: int) -> tuple[str | None, int]:
-    """The table named at `at` (its last part, if a schema stands before it) and what follows."""
+    """The table named at `at` (its last part, if a schema stands before it) and what follows;
+    no name where it is spelled in another way."""
     if at < len(tokens) and tokens[at] == ("word", "ONLY"):
         at += 1
-    name = None
     while at < len(tokens) and tokens[at].kind in ("word", "quoted"):
-        name = tokens[at].text.lower()
-        at += 1
-        if at < len(tokens) and tokens[at].text == ".":
-            at += 1
-            continue
-        break
-    return name, at
+        if at + 1 == len(tokens) or tokens[at + 1].text != ".":
+            return tokens[at].text.lower(), at + 1
+        at += 2
+    return None, at
 
 
 def _reach_of_change(
@@ -319,8 +317,8 @@ def _reach_of_change(
     target, at = _name(tokens, start)
     if words[at : at + 1] == ["AS"]:
         return "tables", target, None
-    expected = ("SET",) if verb == "UPDATE" else ("WHERE", "RETURNING", "")
-    if target is None or (words[at] if at < len(words) else "") not in expected:
+    expected = ("SET",) if verb == "UPDATE" else ("WHERE", "RETURNING", None)
+    if target is None or (words[at] if at < len(words) else None) not in expected:
         return "tables", None, None
     condition = _condition(verb, target, at, words, tokens)
     return ("rows" if condition else "tables"), target, condition
@@ -344,7 +342,7 @@ def _condition(
         return None
     if any(token.kind == "placeholder" and token.text.startswith("%(") for token in tokens):
         return None
-    first = sum(token == ("placeholder", "%s") for token in tokens[:where])
+    first = sum(token.kind == "placeholder" and token.text != "%%" for token in tokens[:where])
     return Condition(column=column, first=first, values=values)
 
 
@@ -389,7 +387,7 @@ def _names_rows(target: str, tokens: list[Token]) -> tuple[str, tuple[int | None
 
 
 def _value(token: Token) -> int | Literal["?"] | None:
-    if token == ("placeholder", "%s"):
+    if token.kind == "placeholder" and token.text != "%%":
         return None
     if token.kind == "number" and token.text.isdecimal():
         return int(token.text)
