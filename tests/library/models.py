@@ -2,6 +2,8 @@
 
 from uuid import uuid4
 
+from django.contrib.contenttypes.fields import GenericForeignKey
+from django.contrib.contenttypes.models import ContentType
 from django.db import models
 
 
@@ -41,9 +43,11 @@ class Book(models.Model):
     title = models.CharField(max_length=50)
     hidden = models.BooleanField(default=False)
     stock = models.IntegerField(default=0)
-    isbn = models.CharField(max_length=20, unique=True, null=True)
+    isbn = models.CharField(max_length=20, unique=True, null=True)  # noqa: DJ001  "" is not unique
     shelf = models.ForeignKey(Shelf, on_delete=models.SET_NULL, null=True, related_name="books")
-    readers = models.ManyToManyField("Reader", through="Loan", related_name="books")
+    readers: "models.ManyToManyField[Reader, Loan]" = models.ManyToManyField(
+        "Reader", through="Loan", related_name="books"
+    )
 
     objects = Visible()
     everything = models.Manager["Book"]()
@@ -87,3 +91,52 @@ class Letter(models.Model):
             ),
         )
 
+
+class Firm(models.Model):
+    number = models.AutoField(primary_key=True)
+    owner = models.CharField(max_length=50)
+
+
+class Cafe(Place, Firm):
+    """A child of two tables; its rows have one primary key in each."""
+
+    seats = models.IntegerField(default=0)
+
+
+class Isbn(models.Model):
+    """The rows of Book by another key, as an unmanaged twin sees them."""
+
+    isbn = models.CharField(max_length=20, primary_key=True)
+    title = models.CharField(max_length=50)
+
+    class Meta:
+        managed = False
+        db_table = "library_book"
+
+
+class Day(models.Model):
+    """Its primary key is neither a number nor text, its table's name no plain word."""
+
+    date = models.DateField(primary_key=True)
+    visitors = models.IntegerField(default=0)
+
+    class Meta:
+        db_table = "library's Open days"
+
+
+class Seat(models.Model):
+    """Its primary key is made of two columns."""
+
+    pk = models.CompositePrimaryKey("cafe_id", "number")
+    cafe = models.ForeignKey(Cafe, on_delete=models.CASCADE)
+    number = models.IntegerField()
+    taken = models.BooleanField(default=False)
+
+
+class Remark(models.Model):
+    """About a row of any model."""
+
+    text = models.CharField(max_length=50)
+    kind = models.ForeignKey(ContentType, on_delete=models.CASCADE)
+    key = models.PositiveBigIntegerField()
+    about = GenericForeignKey("kind", "key")
