@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from contextlib import ContextDecorator
+from collections.abc import Callable, Iterable
 from contextvars import ContextVar, Token
 from dataclasses import dataclass
-from typing import Protocol
+from functools import update_wrapper
+from typing import Any, Protocol, TypeVar, cast
 
+from asgiref.sync import iscoroutinefunction
 from django.db import connections
 
 from loom_cache import config, watch
 from loom_cache.exceptions import ConfigurationError
 from loom_cache.generations import GenerationalDependencyResolver
 from loom_cache.watch import Connection
+
+Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,8 +33,9 @@ _ALONE = Standing(alone=True)
 _bypassing: ContextVar[bool] = ContextVar("loom_cache.bypassing", default=False)
 
 
-class bypass(ContextDecorator):  # noqa: N801  used as a statement: `with bypass():`
-    """Read the database for everything inside, in this task only; also `async with`."""
+class bypass:  # noqa: N801  used as a statement: `with bypass():`
+    """Read the database for everything inside, in this task only; also `async with`, and as a
+    decorator of functions, `async def` or `def`."""
 
     def __init__(self) -> None:
         self._tokens: list[Token[bool]] = []
@@ -47,6 +51,22 @@ class bypass(ContextDecorator):  # noqa: N801  used as a statement: `with bypass
 
     async def __aexit__(self, *_exception: object) -> None:
         self.__exit__()
+
+    def __call__(self, function: Function) -> Function:
+        # Each call has a block of its own: several may run at once.
+        if iscoroutinefunction(function):
+
+            async def awrapper(*args: Any, **kwargs: Any) -> Any:
+                with bypass():
+                    return await function(*args, **kwargs)
+
+            return cast(Function, update_wrapper(awrapper, function))
+
+        def wrapper(*args: Any, **kwargs: Any) -> Any:
+            with bypass():
+                return function(*args, **kwargs)
+
+        return cast(Function, update_wrapper(wrapper, function))
 
 
 class Asking(Protocol):
