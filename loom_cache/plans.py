@@ -11,7 +11,7 @@ import msgspec
 from asgiref.sync import sync_to_async
 from django.core.exceptions import FieldError
 from django.core.paginator import EmptyPage, Page, PageNotAnInteger, Paginator
-from django.db import NotSupportedError, router
+from django.db import NotSupportedError, connections, router
 from django.db.models import QuerySet
 
 from loom_cache import config, keys, permission, prefetches, sql, tables, tags, watch
@@ -318,15 +318,26 @@ class BulkPlan(RowsPlan):
 
     def load(self, missing: Sequence[int]) -> list[Loaded]:
         with watch.recorded() as seen:
-            found = self.query.queryset().in_bulk([self._rows[at] for at in missing])
+            found = self._rows_found([self._rows[at] for at in missing])
         refusal = self.not_stored(seen)
-        return [self._loaded(at, found, seen, refusal) for at in missing]
+        return [self._loaded(found[self._rows[at]], at, seen, refusal) for at in missing]
+
+    def _rows_found(self, wanted: Sequence[tables.Row]) -> dict[tables.Row, list[Any]]:
+        """The rows by primary key: several of one where a join repeats them."""
+        queryset = self.query.queryset()
+        size = connections[queryset.db].features.max_query_params or len(wanted)
+        found: dict[tables.Row, list[Any]] = {row: [] for row in wanted}
+        for start in range(0, len(wanted), size):
+            for row in queryset.filter(pk__in=wanted[start : start + size]):
+                found.setdefault(row.pk, []).append(row)
+        return found
 
     def _loaded(
-        self, at: int, found: dict[Any, Any], seen: watch.Recorder, refusal: str | None
+        self, rows: list[Any], at: int, seen: watch.Recorder, refusal: str | None
     ) -> Loaded:
-        row = found.get(self._rows[at])
-        loaded = Loaded([] if row is None else [row], refusal=refusal)
+        # get(pk=) raises where there are several: it must not find one of them here.
+        refusal = "a join repeats the row" if len(rows) > 1 else refusal
+        loaded = Loaded(rows[-1:], refusal=refusal)
         if refusal is None:
             self._encode(loaded)
             loaded.tags = self.depends_on(seen, self.parts[at], loaded)
