@@ -68,11 +68,16 @@ class CachedQuery(ReadingAPI[Row]):
                 made = getattr(made, method)(*map(_as_queryset, args), **_as_querysets(kwargs))
         return made
 
+    @property
+    def query(self) -> Any:
+        """What Subquery and Exists take from a QuerySet."""
+        return self.queryset().query
+
     def prefetches(self) -> dict[str, Prefetch[Any]]:
         """Prefetch objects with querysets of their own, by the path they fill."""
         steps = (args for method, args, _ in self.steps if method == "prefetch_related")
         given = [lookup for args in steps for lookup in args]
-        found = [*self.repository.base_prefetches(), *given]
+        found = [*self.repository.base_prefetches(), *map(_as_queryset, given)]
         return {
             one.prefetch_to: one
             for one in found
@@ -169,6 +174,10 @@ class CachedQuery(ReadingAPI[Row]):
         made.seconds = seconds
         return made
 
+    def __bool__(self) -> bool:
+        """Whether there are rows, as of a QuerySet: `exists()` asks for less."""
+        return bool(self._read("list"))
+
     def __repr__(self) -> str:
         chain = "".join(f".{method}(...)" for method, _, _ in self.steps)
         return f"<CachedQuery {type(self.repository).__name__}{chain}>"
@@ -183,6 +192,8 @@ def _as_queryset(value: Any) -> Any:
         return type(value).create(children, value.connector, value.negated)
     if type(value) is tuple:  # in a Q: a name and its value
         return tuple(map(_as_queryset, value))
+    if isinstance(value, Prefetch) and isinstance(value.queryset, ReadingAPI):
+        return Prefetch(value.prefetch_through, _as_queryset(value.queryset), value.to_attr)
     return value
 
 
@@ -217,10 +228,9 @@ def _spelling(value: Any) -> Any:
 
 def sql_of(queryset: QuerySet[Any]) -> tuple[Any, ...]:
     """What a QuerySet asks, as SQL and parameters, and what it makes of the rows."""
-    prefetched = [_spelling(lookup) for lookup in lookups_of(queryset)]
-    made_of = (queryset._iterable_class.__qualname__, queryset.db, prefetched)
     compiler = queryset.query.clone().get_compiler(using=queryset.db)
     try:
+        made_of = _made_of(queryset)
         text, params = compiler.as_sql()
     except EmptyResultSet:
         return (*made_of, "empty")
@@ -228,6 +238,20 @@ def sql_of(queryset: QuerySet[Any]) -> tuple[Any, ...]:
         # Whatever is wrong with it shows, as Django says it, when it is loaded.
         raise UnsupportedValue(f"The QuerySet has no SQL of its own: {error}") from error
     return (*made_of, text, tuple(map(_parameter, params)))
+
+
+def _made_of(queryset: QuerySet[Any]) -> tuple[Any, ...]:
+    """What the SQL does not say: which objects, of which types, Django makes of the rows."""
+    kinds = (f"{kind.__module__}.{kind.__qualname__}" for kind in _classes_of(queryset))
+    annotated = queryset.query.annotation_select.items()
+    types = [(name, getattr(value, "_output_field_or_none", None)) for name, value in annotated]
+    prefetched = [_spelling(lookup) for lookup in lookups_of(queryset)]
+    return (*kinds, queryset.db, types, prefetched)
+
+
+def _classes_of(queryset: QuerySet[Any]) -> list[type]:
+    mode = getattr(queryset, "_fetch_mode", None)  # since Django 6.1
+    return [type(queryset), queryset._iterable_class, type(mode)]
 
 
 def _parameter(value: Any) -> Any:

@@ -52,6 +52,7 @@ class CachedRepository(ReadingAPI[ModelT]):
     _made_by_code: ClassVar[bool] = False
     _in_context: ClassVar[bool] = False
     _identities: ClassVar[dict[Any, bytes]]
+    _fixed_alias: ClassVar[tuple[str | None] | None] = None
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -67,7 +68,7 @@ class CachedRepository(ReadingAPI[ModelT]):
             cls.model = _model_of_bases(cls)
         for name in ("ttl", "list_ttl"):
             check_seconds(f"{cls.__qualname__}.{name}", getattr(cls, name))
-        cls._identities = {}
+        cls._identities, cls._fixed_alias = {}, None
         if not callable(cls.using):
             cls.declared_alias, cls.using = cls.using, ReadingAPI.using
         if cls.model is not None:
@@ -105,8 +106,17 @@ class CachedRepository(ReadingAPI[ModelT]):
         return self.get_queryset()
 
     def database(self) -> str:
-        """The alias to read from."""
-        return self.declared_alias or router.db_for_read(self.model)
+        """The alias to read from: the declared one, the base queryset's, or the router's."""
+        return self.declared_alias or self._base_alias() or router.db_for_read(self.model)
+
+    def _base_alias(self) -> str | None:
+        """What the base queryset was given with its own `using()`."""
+        cls = type(self)
+        fixed = None if cls._in_context else cls._fixed_alias
+        if fixed is None:
+            base: Any = self.get_queryset()
+            fixed = cls._fixed_alias = (base._db,)
+        return fixed[0]
 
     def base_prefetches(self) -> Sequence[Any]:
         """What the base queryset prefetches; none is built where one is declared."""
