@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from loom_cache import config, counters, generations, labels, tables, tags
+from loom_cache import config, counters, generations, keys, labels, tables, tags
 from loom_cache.exceptions import LoomCacheError
 from loom_cache.generations import GenerationalDependencyResolver
 from loom_cache.invalidation import changes_of
@@ -53,7 +53,7 @@ def counters_of(
     if pk is not None:
         names = _tags_of_row(targets, pk)
     else:
-        names = [name for name in resolver.known_sync() if found is None or _table(name) in found]
+        names = [name for name in resolver.known_sync() if found is None or _part(name) in found]
     names = sorted(names)[:limit]
     now = resolver.look_sync([], names).generations if names else {}
     return [_described(name, now[name]) for name in names if name in now]
@@ -114,9 +114,10 @@ def _changes(targets: Sequence[str], pks: Sequence[str]) -> tuple[list[Model], C
 
 
 def _tables_of(targets: Sequence[str]) -> set[str] | None:
+    """The tables of these labels, as they are spelled in tags; None for all."""
     if not targets:
         return None
-    return {tables.name_of(model) for model in labels.models_of(targets)}
+    return {keys.safe(tables.name_of(model)) for model in labels.models_of(targets)}
 
 
 def _tags_of_row(targets: Sequence[str], pk: str) -> list[str]:
@@ -127,15 +128,21 @@ def _tags_of_row(targets: Sequence[str], pk: str) -> list[str]:
     return [tags.of_row(tables.name_of(model), row)] if row is not None else []
 
 
-def _table(tag: str) -> str:
+def _part(tag: str) -> str:
+    """The table in a tag, as it is spelled there."""
     return tag[tag.index("{") + 1 : tag.index("}")]
 
 
+def _labels(part: str) -> str:
+    known = tables.watched().values()
+    found = [table.models for table in known if keys.safe(table.name) == part]
+    names = [model._meta.label for model in found[0]] if found else [part]
+    return ", ".join(sorted(names))
+
+
 def _described(tag: str, generation: int) -> Counter:
-    table = tables.watched().get(_table(tag))
-    names = sorted(model._meta.label for model in table.models) if table else [_table(tag)]
     return Counter(
-        model=", ".join(names),
+        model=_labels(_part(tag)),
         tag=tag.partition("}")[2].lstrip(":") or "*",
         generation=generation,
         bumps=counters.bumps(generation),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.db import models
+from django.db import connections, models, router
 
 from loom_cache import labels, tables, writes
 from loom_cache.exceptions import LoomCacheError
@@ -49,14 +49,33 @@ def changes_of(target: Any, pks: tuple[Any, ...]) -> tuple[Changes, Model]:
         )
     changes: Changes = {}
     for pk in pks:
-        for model in _with_parents(found):
-            row = labels.row_of(model, pk)
-            merge(changes, {tables.name_of(model): _change(row)})
+        merge(changes, _changes_of_row(found[0], pk))
     return changes, found[0]
 
 
-def _change(row: tables.Row | None) -> Change:
-    return Change(unknown=True) if row is None else Change(rows={row})
+def _changes_of_row(model: Model, pk: Any) -> Changes:
+    labels.row_of(model, pk)  # raises for what is no primary key of the model
+    vendor = connections[router.db_for_write(model)].vendor
+    known, one_row = tables.watched(), _tables_of_row(model)
+    rows = {
+        name: known[name].row(pk, vendor) if name in known and name in one_row else None
+        for name in map(tables.name_of, _with_parents([model]))
+    }
+    return {
+        name: Change(unknown=True) if row is None else Change(rows={row})
+        for name, row in rows.items()
+    }
+
+
+def _tables_of_row(model: Model) -> set[str]:
+    """The model's table, and those of its parents whose rows have the same primary key: of
+    several parents only one shares it."""
+    found = {tables.name_of(model)}
+    key: Any = model._meta.pk
+    while key.remote_field is not None and key.remote_field.parent_link:
+        found.add(tables.name_of(key.remote_field.model))
+        key = key.remote_field.model._meta.pk
+    return found
 
 
 def _models(target: Any) -> list[Model]:

@@ -39,9 +39,17 @@ class Table:
     def pk(self) -> Field:
         return self.models[0]._meta.pk
 
+    @property
+    def has_one_key(self) -> bool:
+        """Whether the primary key is the same column for all of its models."""
+        return len({model._meta.pk.column for model in self.models}) == 1
+
     def row(self, value: object, vendor: str) -> Row | None:
         """The row that `WHERE pk = value` names; None where equal values need not be the same
-        text (a collation that folds case) or the type is unknown."""
+        text (a collation that folds case), the type is unknown, or another model of this table
+        calls its rows by another key."""
+        if not self.has_one_key:
+            return None
         if not all(_compares_exactly(model._meta.pk, vendor) for model in self.models):
             return None
         return as_row(self.pk, value)

@@ -137,6 +137,7 @@ class Remark(models.Model):
     """About a row of any model."""
 
     text = models.CharField(max_length=50)
-    kind = models.ForeignKey(ContentType, on_delete=models.CASCADE)
+    # Without a constraint: tables of apps without migrations are made before ContentType's.
+    kind = models.ForeignKey(ContentType, on_delete=models.CASCADE, db_constraint=False)
     key = models.PositiveBigIntegerField()
     about = GenericForeignKey("kind", "key")
