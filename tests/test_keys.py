@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import io
 import ipaddress
 import math
 import re
+import struct
 import uuid
 import zoneinfo
 from collections import namedtuple
@@ -249,8 +251,10 @@ LOOK_ALIKES: list[Any] = [
     mark_safe("1"),
     lazystr("1"),
     Card("a", Decimal(1)),
+    Card("a", Decimal(2)),
     Ticket("a", Decimal(1)),
     Point(1, 2),
+    Point(1, 3),
     Pair(1, 2),
     (1, 2),
     Range(1, 2),
@@ -397,6 +401,12 @@ def _local_class() -> Any:
     return Local("a")
 
 
+def _zone_file() -> Any:
+    """The smallest one: UTC, without transitions."""
+    counts = struct.pack(">6l", 0, 0, 0, 0, 1, 4)
+    return io.BytesIO(b"TZif" + bytes(16) + counts + bytes(6) + b"UTC\0")
+
+
 REFUSED: list[tuple[Any, str]] = [
     (_Undescribed(), "_Undescribed"),
     (object(), "builtins.object"),
@@ -414,6 +424,7 @@ REFUSED: list[tuple[Any, str]] = [
     (Q(a__in=User._default_manager.all()), "QuerySet"),
     (Prefetch("a", queryset=User._default_manager.all()), "Prefetch\\('a'\\)"),
     (_local_class(), "Local is defined inside a function"),
+    (zoneinfo.ZoneInfo.from_file(_zone_file()), "ZoneInfo without a key"),
     (type("Text", (str,), {})("a"), "Text"),
     (type("Number", (int,), {})(1), "Number"),
     (type("Items", (list,), {})(), "Items"),
@@ -459,6 +470,14 @@ def test_frozen_iterators_are_lists() -> None:
     assert freeze(made) == {"generator": [1, 2], "map": ["1", "2"], "keys": ["a"]}
 
 
+def test_what_can_be_changed_is_copied() -> None:
+    buffer = bytearray(b"a")
+    copied = freeze(buffer)
+    buffer[0] = 0
+    assert copied == b"a"
+    assert type(copied) is bytearray
+
+
 def test_freezing_keeps_what_it_does_not_copy() -> None:
     queryset = User._default_manager.all()
     pair = Pair(1, 2)
@@ -479,6 +498,7 @@ def test_an_instance_is_also_what_other_tables_refer_to_it_by() -> None:
 @given(st.text(), st.text())
 def test_safe_parts_are_plain_and_never_shared(left: str, right: str) -> None:
     assert (safe(left) == safe(right)) == (left == right)
+    assert safe("news_article-1.x") == "news_article-1.x"
     assert re.fullmatch(r"~?[A-Za-z0-9_.-]{1,64}", safe(left))
 
 
