@@ -162,7 +162,7 @@ def _one(tokens: list[Token], vendor: str) -> Statement:
     words = [token.text if token.kind == "word" else "" for token in tokens]
     control, savepoint = _control(words, tokens)
     verbs = _verbs(words, tokens, vendor)
-    sets = words[0] in ("SET", "RESET") or "SET_CONFIG" in words
+    sets = words[0] in ("SET", "RESET", "DISCARD") or "SET_CONFIG" in words
     if control == "begin" and "ISOLATION" in words:
         sets = True
     reach, target, condition = _reach(words, tokens, verbs, vendor)

@@ -10,14 +10,14 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from functools import wraps
 from typing import Any, Protocol
 from uuid import uuid4
 
-from django.db import connections
+from django.db import Error, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.signals import connection_created
 
@@ -199,7 +199,31 @@ def _see_statement(
     finally:
         if statement.control in ("commit", "rollback"):
             _end(connection)
+        if statement.control is not None or error is not None:
+            _note_what_sql_began(connection)
         _publish("executed", connection, Executed(statement, params, many, error))
+
+
+def _note_what_sql_began(connection: Connection) -> None:
+    """Where Django has no transaction open, the driver knows whether SQL has: COMMIT AND CHAIN
+    begins one, a savepoint of SQLite may be one, and an error may end one."""
+    is_open = None
+    if connection.autocommit and not connection.in_atomic_block:
+        is_open = _open_in_driver(connection)
+    if is_open is False:
+        _end(connection)
+    elif is_open:
+        connection.__dict__[_STATE].begun = True
+
+
+def _open_in_driver(connection: Connection) -> bool | None:
+    """None where the driver does not tell."""
+    with suppress(Error), connection.wrap_database_errors:  # it is closed
+        if connection.vendor == "sqlite":
+            return bool(connection.connection.in_transaction)
+        if connection.vendor == "postgresql":
+            return bool(connection.connection.info.transaction_status)  # 0 is "idle"
+    return None
 
 
 def _read(text: Any, connection: Connection) -> sql.Statement:
@@ -220,7 +244,8 @@ def _remember(connection: Connection) -> None:
     kept = [
         reference
         for reference in used
-        if (other := reference()) is not None and other.alias != connection.alias
+        if (other := reference()) is not None
+        and (other.alias != connection.alias or in_transaction(other))
     ]
     _used.set((*kept, weakref.ref(connection)))
 
