@@ -53,6 +53,9 @@ class Pending:
             tags.merge(self._layers[start - 1][1], changes)
         del self._layers[start:]
 
+    def tables(self) -> set[str]:
+        return {table for _, changes in self._layers for table in changes}
+
     def changes(self) -> Changes:
         self._fold(1)
         return self._layers[0][1]
@@ -63,6 +66,8 @@ class _Writes:
 
     def before(self, connection: Connection) -> None:
         settle(connection)
+        if not watch.in_transaction(connection):
+            _flush(connection)  # the transaction ended where nobody sees it: set_autocommit(True)
 
     def executed(self, connection: Connection, done: Executed) -> None:
         statement = done.statement
@@ -71,7 +76,7 @@ class _Writes:
         changes = changes_of(statement, done.params, many=done.many, vendor=connection.vendor)
         if isinstance(done.error, IntegrityError):
             # The database has just told this code of somebody else's committed write (W5).
-            bump(_with_neighbours(changes))
+            bump(_with_neighbours(_told_of(connection, statement, changes)))
         if changes:
             _note(connection, changes)
             if not watch.in_transaction(connection) and _commits_when_fetched(
@@ -105,7 +110,7 @@ class _Writes:
     def committed(self, connection: Connection, *, failed: bool) -> None:
         if failed:  # it may have happened; what is pending stays until rollback or close
             bump(_with_neighbours(_pending(connection).changes()))
-            if connection.connection is None:
+            if connection.connection is None or connection.closed_in_transaction:
                 _forget(connection)
         else:
             _flush(connection)
@@ -187,10 +192,18 @@ def _values(params: Any, first: int) -> Iterable[object]:
     return params[first:] if isinstance(params, list | tuple) else ()
 
 
-def _with_neighbours(changes: Changes) -> Changes:
+def _told_of(connection: Connection, statement: sql.Statement, changes: Changes) -> Iterable[str]:
+    """The tables whose rows an IntegrityError is about: those the statement writes to (ignored
+    ones, too), or those written to earlier if it only had what was deferred checked."""
+    if changes:
+        return changes
+    return [statement.target] if statement.target else _pending(connection).tables()
+
+
+def _with_neighbours(names: Iterable[str]) -> Changes:
     return {
         name: Change(unknown=True)
-        for table in changes
+        for table in names
         for name in tables.among(tables.neighbours(table))
     }
 
