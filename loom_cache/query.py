@@ -60,7 +60,16 @@ class CachedQuery(ReadingAPI[Row]):
 
     def queryset(self) -> QuerySet[Any]:
         """The chain, replayed on Django's own QuerySet."""
-        made = self.repository.base().using(self.database)
+        return self._replayed(self.database)
+
+    def as_argument(self) -> QuerySet[Any]:
+        """The same as a part of another: it reads from that one's database, unless it says so."""
+        return self._replayed(self._alias or self.repository.declared_alias)
+
+    def _replayed(self, alias: str | None) -> QuerySet[Any]:
+        made = self.repository.base()
+        if alias is not None:
+            made = made.using(alias)
         for method, args, kwargs in self.steps:
             if method == "[]":
                 made = made[args[0]]
@@ -71,7 +80,7 @@ class CachedQuery(ReadingAPI[Row]):
     @property
     def query(self) -> Any:
         """What Subquery and Exists take from a QuerySet."""
-        return self.queryset().query
+        return self.as_argument().query
 
     def prefetches(self) -> dict[str, Prefetch[Any]]:
         """Prefetch objects with querysets of their own, by the path they fill."""
@@ -186,7 +195,7 @@ class CachedQuery(ReadingAPI[Row]):
 def _as_queryset(value: Any) -> Any:
     """A cached query or repository among the arguments takes part as its QuerySet."""
     if isinstance(value, ReadingAPI):
-        return value._query().queryset()
+        return value._query().as_argument()
     if isinstance(value, Q):
         children = [_as_queryset(child) for child in value.children]
         return type(value).create(children, value.connector, value.negated)
@@ -216,7 +225,7 @@ def _spelling(value: Any) -> Any:
     if isinstance(value, ReadingAPI):
         query = value._query()
         if query.spelled is None:
-            return _spelling(query.queryset())
+            return _spelling(query.as_argument())
         return ("cached query", query.repository.identity(query.database), query.spelled)
     if isinstance(value, QuerySet):
         return ("queryset", value.model, *sql_of(value))
