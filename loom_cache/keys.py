@@ -42,7 +42,6 @@ MAX_DEPTH: Final = 50
 _ESCAPE: Final = b"\xc1"  # no MessagePack value starts with it
 _pack: Final = msgspec.msgpack.Encoder().encode
 _is_native: Final = frozenset((type(None), bool, int, float, str, bytes)).issuperset
-_is_text: Final = frozenset((str,)).issuperset
 _SAFE: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
 Writer = Callable[[Any, int], bytes]
@@ -161,7 +160,7 @@ def _tuple(value: tuple[Any, ...], depth: int) -> bytes:
 
 def _dict(value: dict[Any, Any], depth: int) -> bytes:
     if (
-        _is_text(map(type, value))
+        _is_native(map(type, value))
         and _is_native(map(type, value.values()))
         and (packed := _all_native(value)) is not None
     ):
@@ -309,9 +308,7 @@ def _other_targets(model: type[Model]) -> tuple[str, ...]:
                 for relation in model._meta.get_fields(include_hidden=True)
                 if isinstance(relation, ForeignObjectRel)
                 for target in getattr(relation.field, "foreign_related_fields", ())
-                if target is not None
-                and not target.primary_key
-                and target in model._meta.concrete_fields
+                if not target.primary_key
             }
         )
     )
@@ -335,7 +332,7 @@ def _prefetch(value: Prefetch[Any], depth: int) -> bytes:
 
 def _expression(value: Any, depth: int) -> bytes:
     args, kwargs = value._constructor_args
-    parts = [_path(type(value)), _write(tuple(args), depth + 1), _write(kwargs, depth + 1)]
+    parts = [_path(type(value)), _tuple(tuple(args), depth), _dict(kwargs, depth)]
     # Methods such as OrderBy.desc() change an expression after it was made.
     kind: type = type(value)
     caches = _cached_names(kind)
@@ -367,7 +364,7 @@ def _field(value: Any, depth: int) -> bytes:
                 parts += (_pack(name), _pack(state))
         return _sequence(b"f", parts)
     _name, _import_path, args, kwargs = value.deconstruct()
-    parts = [_path(type(value)), _write(tuple(args), depth + 1), _write(kwargs, depth + 1)]
+    parts = [_path(type(value)), _tuple(tuple(args), depth), _dict(kwargs, depth)]
     return _sequence(b"F", parts)
 
 

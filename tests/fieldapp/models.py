@@ -191,7 +191,8 @@ class Country(FieldAppModel):
     """Referred to by something else than its primary key."""
 
     code = models.CharField(max_length=2, unique=True)
-    name = models.CharField(max_length=50)
+    name = models.CharField(max_length=50, unique=True)
+    motto = models.CharField(max_length=50)
 
     def __str__(self) -> str:
         return self.name
@@ -199,6 +200,7 @@ class Country(FieldAppModel):
 
 class City(FieldAppModel):
     country = models.ForeignKey(Country, models.CASCADE, to_field="code")
+    twin = models.ForeignKey(Country, models.CASCADE, to_field="name", related_name="+")
 
 
 class Remembering(FieldAppModel):
