@@ -3,7 +3,8 @@
 import asyncio
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
+import threading
+from collections.abc import Iterator
 
 import pytest
 
@@ -81,8 +82,8 @@ def test_entries_end_with_their_time_to_live(clock: Clock) -> None:
     keep(cache, "a", ttl=10)
     keep(cache, "b", ttl=10.5)
     clock.now += 10
-    assert cache.fetch_sync(["a", "b"]).values == [None, b"b"]
     assert cache.scan_sync("") == ["b"]
+    assert cache.fetch_sync(["a", "b"]).values == [None, b"b"]
     clock.now += 1
     assert cache.fetch_sync(["b"]).values == [None]
 
@@ -121,6 +122,8 @@ def test_idle_counters_are_forgotten_and_bumps_keep_them(clock: Clock) -> None:
     clock.now += 1
     assert kept(cache, "idle", "used") == ["used"]
     assert cache.bump_sync(["idle"]) == 0
+    clock.now += counters.COUNTER_TTL - 1
+    assert kept(cache, "used") == []
 
 
 def test_an_increment_keeps_the_time_to_live(clock: Clock) -> None:
@@ -159,14 +162,32 @@ def test_stores_are_apart_unless_they_have_the_same_name() -> None:
     assert one.fetch_sync([]).incarnation != other.fetch_sync([]).incarnation
 
 
-def test_threads_lose_no_bump() -> None:
+@pytest.fixture
+def restless() -> Iterator[None]:
+    """Threads that take turns as often as they can."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(before)
+
+
+def test_threads_lose_no_bump(restless: None) -> None:
     cache = MemoryCache()
     keys = [str(number) for number in range(10)]
     before = cache.seed_sync(keys).values
-    with ThreadPoolExecutor(8) as threads:
-        counted = list(threads.map(lambda _: cache.bump_sync(keys), range(200)))
-    assert counted == [10] * 200
-    assert cache.seed_sync(keys).values == [value + 200 * counters.BUMP for value in before]
+    together = threading.Barrier(8)
+
+    def work() -> None:
+        together.wait()
+        for _ in range(100):
+            cache.bump_sync(keys)
+
+    threads = [threading.Thread(target=work) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert cache.seed_sync(keys).values == [value + 800 * counters.BUMP for value in before]
 
 
 def test_event_loops_share_it() -> None:

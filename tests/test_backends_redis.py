@@ -281,7 +281,10 @@ async def test_a_full_server_loses_its_counters_rather_than_a_bump(
     await cache.seed(["a", "b"])
     await cache.store([("entry", b"old", 100.0)])
     fragile.client.config_set("maxmemory", "1")
-    assert (cache.bump_sync(["a"]) if sync else await cache.bump(["a"])) == 1
+    with fragile.counting() as calls:
+        assert (cache.bump_sync(["a"]) if sync else await cache.bump(["a"])) == 1
+    assert calls["eval"] == 1
+    assert "unlink" not in calls
     assert (await cache.fetch(["a", "entry"])).values == [None, b"old"]
     with pytest.raises(StoreUnavailable, match=r"OOM|maxmemory"):
         await cache.seed(["a"])
@@ -397,6 +400,35 @@ async def test_a_bump_outlives_the_reads_it_went_out_with(fragile: RedisServer) 
         await cache.fetch(["a"])
     fragile.resume()
     assert await bump == 1
+
+
+def test_a_bump_without_a_loop_has_a_deadline_of_its_own(fragile: RedisServer) -> None:
+    cache = opened(fragile, timeout=SHORT)
+    cache.bump_sync(["a"])
+    cache.disconnect_sync()
+    cache.fetch_sync(["a"])  # this connection was made in a read's short time
+    fragile.suspend()
+    with ThreadPoolExecutor(1) as threads:
+        bump = threads.submit(cache.bump_sync, ["a"])
+        for _ in range(3):
+            with pytest.raises(StoreUnavailable):
+                cache.fetch_sync(["a"])
+        fragile.resume()
+        assert bump.result() == 0
+
+
+async def test_what_is_given_up_lets_go_of_its_connection(fragile: RedisServer) -> None:
+    cache = opened(fragile, timeout=SHORT)
+    before = sockets()
+    fragile.suspend()
+    for _ in range(5):
+        with pytest.raises(StoreUnavailable):
+            await cache.fetch(["a"])
+        with pytest.raises(StoreUnavailable):
+            cache.fetch_sync(["a"])
+        await some_turns()
+    assert sockets() == before
+    fragile.resume()
 
 
 async def test_a_cancelled_read_disturbs_nobody(fragile: RedisServer) -> None:
@@ -575,7 +607,7 @@ sys.stdout.write("parent")
 
 def test_a_fork_while_another_thread_waits_does_not_hang_the_child(fragile: RedisServer) -> None:
     script = """
-import os, sys, threading
+import asyncio, os, sys
 from loom_cache.backends.redis import RedisCache, server
 cache = RedisCache(url=sys.argv[1], timeout=30)
 cache.fetch_sync(["a"])
@@ -585,7 +617,8 @@ for _ in range(32):
     cache._server.sync._free.acquire()
 child = os.fork()
 if child == 0:
-    print(RedisCache(url=sys.argv[1], timeout=30).fetch_sync(["a"]).values, flush=True)
+    cache = RedisCache(url=sys.argv[1], timeout=30)
+    print(cache.fetch_sync(["a"]).values, asyncio.run(cache.fetch(["a"])).values, flush=True)
     os._exit(0)
 os.waitpid(child, 0)
 """
@@ -596,7 +629,7 @@ os.waitpid(child, 0)
         timeout=60,
         check=False,
     )
-    assert (said.stdout, said.stderr) == ("[None]\n", "")
+    assert (said.stdout, said.stderr) == ("[None] [None]\n", "")
 
 
 def test_threads_beyond_the_bound_wait_for_their_turn(fragile: RedisServer) -> None:

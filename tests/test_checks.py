@@ -156,6 +156,14 @@ def test_labels_of_no_model_are_errors(raw: dict[str, Any], message: str, hint: 
     assert hint in str(found.hint)
 
 
+def test_the_models_ignored_by_default_need_not_be_installed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(checks, "_labels", lambda: {"news.article"})
+    with override_settings(LOOM_CACHE={}):
+        assert checks.check_labels() == []
+
+
 def test_labels_are_not_judged_while_the_settings_are_wrong() -> None:
     with override_settings(LOOM_CACHE={"TTL": {"wool": 5}, "WOOL": 1}):
         assert checks.check_labels() == []

@@ -416,14 +416,14 @@ def test_an_alias_that_does_not_exist_is_named() -> None:
 
 
 def test_an_alias_of_earlier_settings_is_gone() -> None:
+    aliases = {"default": {"serializer": SERIALIZER}}
     with override_settings(LOOM_CACHE={}):
         CacheGateway(alias="counters")
-    aliases = {"default": {"serializer": SERIALIZER}}
-    with (
-        override_settings(LOOM_CACHE={"AIOCACHE_CONFIG": aliases}),
-        pytest.raises(ConfigurationError),
-    ):
-        CacheGateway(alias="counters")
+        with (
+            override_settings(LOOM_CACHE={"AIOCACHE_CONFIG": aliases}),
+            pytest.raises(ConfigurationError),
+        ):
+            CacheGateway(alias="counters")
 
 
 def test_no_alias_named_default_is_needed() -> None:
