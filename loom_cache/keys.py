@@ -87,9 +87,9 @@ def _freeze(value: Any, depth: int) -> Any:
         return {key: _freeze(item, depth + 1) for key, item in value.items()}
     if kind is bytearray:
         return bytearray(value)
-    if issubclass(kind, Q):
+    if kind is Q:
         children = [_freeze(child, depth + 1) for child in value.children]
-        return kind.create(children, value.connector, value.negated)
+        return Q.create(children, value.connector, value.negated)
     if issubclass(kind, (Iterator, *_VIEWS)):
         return [_freeze(item, depth + 1) for item in value]
     return value
@@ -315,7 +315,7 @@ def _other_targets(model: type[Model]) -> tuple[str, ...]:
 
 
 def _q(value: Q, depth: int) -> bytes:
-    parts = [_path(type(value)), _pack(value.connector), _pack(value.negated)]
+    parts = [_pack(value.connector), _pack(value.negated)]
     parts += [_write(child, depth + 1) for child in value.children]
     return _sequence(b"Q", parts)
 
@@ -326,8 +326,7 @@ def _prefetch(value: Prefetch[Any], depth: int) -> bytes:
             f"Prefetch({value.prefetch_to!r}) has a queryset of its own, which has no canonical "
             f"form; leave the queryset out, or fix it in the repository's `queryset`."
         )
-    parts = (value.prefetch_through, value.prefetch_to, value.to_attr)
-    return _sequence(b"P", (_path(type(value)), *(_write(part, depth + 1) for part in parts)))
+    return _sequence(b"P", (_path(type(value)), _dict(vars(value), depth)))
 
 
 def _expression(value: Any, depth: int) -> bytes:
@@ -419,6 +418,7 @@ _WRITERS: dict[type, Writer] = {
     ipaddress.IPv4Interface: lambda value, depth: _tagged(b"j", str(value).encode()),
     ipaddress.IPv6Interface: lambda value, depth: _tagged(b"J", str(value).encode()),
     SafeString: _safe_string,
+    Q: _q,
     _Unset: lambda value, depth: _ESCAPE + b"_",
 }
 
@@ -447,7 +447,6 @@ _BY_BASE: Final[tuple[tuple[type, Writer], ...]] = (
     (Promise, _promise),
     (enum.Enum, _enum),
     (Model, _model_instance),
-    (Q, _q),
     (Prefetch, _prefetch),
     (Field, _field),
     (msgspec.Struct, _struct),

@@ -27,6 +27,7 @@ from psycopg.types.range import Int4Range, Range
 
 from loom_cache.codec import (
     CorruptEntry,
+    custom_prefetches,
     decode_rows,
     decode_value,
     encode_rows,
@@ -493,7 +494,8 @@ def test_a_prefetch_with_a_queryset_of_its_own_is_given_back_with_it() -> None:
     tags = Prefetch("tags", m.Tag.objects.filter(name="one").order_by("-name"))
     books = Prefetch("books", m.Book.objects.filter(title__in=["b0", "b2"]).prefetch_related(tags))
     rows = list(m.Author.objects.order_by("pk").prefetch_related(books))
-    prefetches = {"books": books, "books__tags": tags}
+    prefetches = custom_prefetches(["mentor", Prefetch("friends"), books])
+    assert prefetches == {"books": books, "books__tags": tags}
     data = encode_rows(rows, custom_prefetches=prefetches.keys())
     hit = decode_rows(data, prefetches=prefetches)
     assert_same(rows, hit)
@@ -504,6 +506,17 @@ def test_a_prefetch_with_a_queryset_of_its_own_is_given_back_with_it() -> None:
     assert books.queryset._hints == hints  # type: ignore[union-attr]
     with pytest.raises(CorruptEntry):
         decode_rows(data)
+
+
+@pytest.mark.usefixtures("library")
+def test_querysets_of_their_own_are_found_inside_others() -> None:
+    tags = Prefetch("tags", m.Tag.objects.filter(name="one"))
+    books = Prefetch("books", m.Book.objects.prefetch_related(tags), to_attr="all_books")
+    rows = list(m.Author.objects.prefetch_related("mentor", books))
+    prefetches = custom_prefetches([books])
+    assert prefetches == {"all_books__tags": tags}
+    data = encode_rows(rows, custom_prefetches=prefetches)
+    assert_same(rows, decode_rows(data, prefetches=prefetches))
 
 
 @pytest.mark.usefixtures("library")

@@ -23,6 +23,7 @@ from typing import Any, NamedTuple
 import msgspec
 import pytest
 from django.contrib.auth.models import Group, Permission, User
+from django.contrib.contenttypes.prefetch import GenericPrefetch
 from django.db import models
 from django.db.models import Case, Count, Exists, F, Func, OuterRef, Prefetch, Q, Value, When
 from django.db.models.functions import Cast, Lower, Trunc, Upper
@@ -453,6 +454,8 @@ REFUSED: list[tuple[Any, str]] = [
     (Exists(User._default_manager.all()), "Exists"),
     (Q(a__in=User._default_manager.all()), "QuerySet"),
     (Prefetch("a", queryset=User._default_manager.all()), "Prefetch\\('a'\\)"),
+    (GenericPrefetch("a", [User._default_manager.all()]), "QuerySet"),
+    (type("Condition", (Q,), {})(a=1), "Condition"),
     (_local_class(), "Local is defined inside a function"),
     (zoneinfo.ZoneInfo.from_file(_zone_file()), "ZoneInfo without a key"),
     (type("Text", (str,), {})("a"), "Text"),

@@ -2,11 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from django.core.exceptions import EmptyResultSet, FullResultSet
 from django.db.models import Model, Prefetch
 from django.db.models.query import QuerySet
+
+
+def custom_prefetches(
+    lookups: Iterable[str | Prefetch[Any]], prefix: str = ""
+) -> dict[str, Prefetch[Any]]:
+    """The Prefetch objects, at any depth, with a queryset of their own and without to_attr, by
+    the path that they fill: what `encode_rows` and `decode_rows` need to know of them."""
+    found: dict[str, Prefetch[Any]] = {}
+    for lookup in lookups:
+        if isinstance(lookup, Prefetch) and lookup.queryset is not None:
+            path = f"{prefix}__{lookup.prefetch_to}" if prefix else lookup.prefetch_to
+            if lookup.to_attr is None:
+                found[path] = lookup
+            inner: Any = lookup.queryset
+            found |= custom_prefetches(inner._prefetch_related_lookups, path)
+    return found
 
 
 def related_queryset(
