@@ -47,13 +47,14 @@ class AsyncLink:
 
     def __init__(self, connection: Any, name_key: str) -> None:
         self._connection = connection
+        # redis-py before version 8 has the same under another name.
+        self._has_data = getattr(connection, "can_read", None) or connection.can_read_destructive
         self._name_key = name_key
         self._incarnation = ""
 
     async def exchange(self, batch: Sequence[Asked]) -> None:
         """Send every request of the batch in one write, and give each its answer."""
-        connection = self._connection
-        if not connection.is_connected or await connection.can_read():
+        if not await self._is_ready():
             await self._connect()
         await self._send(b"".join([asked.data for asked in batch]))
         for asked in batch:
@@ -75,8 +76,15 @@ class AsyncLink:
         if isinstance(place, TransportSocket):
             place._sock.close()  # type: ignore[attr-defined]  # asyncio gives out no more of it
 
+    async def _is_ready(self) -> bool:
+        """Whether there is a connection, still open and in step."""
+        try:
+            return self._connection.is_connected and not await self._has_data()
+        except DOWN:
+            return False
+
     async def _connect(self) -> None:
-        await self.drop()  # it was closed by the server, or is out of step
+        await self.drop()
         await self._connection.connect()
         self._incarnation = run_id((await self._ask(WHO))[0]) or left_name(
             await self._ask(who_else(self._name_key))
@@ -101,6 +109,7 @@ class SyncLink:
 
     def __init__(self, connection: Any, name_key: str) -> None:
         self._connection = connection
+        self._is_connected = False
         self._name_key = name_key
         self._incarnation = ""
 
@@ -111,13 +120,14 @@ class SyncLink:
         return Reply(self._incarnation, self._ask(commands, deadline))
 
     def drop(self) -> None:
+        self._is_connected = False
         with suppress(*DOWN):
             self._connection.disconnect()
 
     def _is_ready(self) -> bool:
         """Whether there is a connection, still open and in step."""
         try:
-            return self._connection.is_connected and not self._connection.can_read(timeout=0)
+            return self._is_connected and not self._connection.can_read(timeout=0)
         except DOWN:
             return False
 
@@ -126,6 +136,7 @@ class SyncLink:
         connection = self._connection
         connection.socket_timeout = connection.socket_connect_timeout = left(deadline)
         connection.connect()
+        self._is_connected = True
         self._incarnation = run_id(self._ask(WHO, deadline)[0]) or left_name(
             self._ask(who_else(self._name_key), deadline)
         )
