@@ -274,7 +274,7 @@ class CacheGateway:
             return counters.parse(value)
         try:
             return self._serializer.loads(value, kind)
-        except msgspec.DecodeError:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return None  # truncated, foreign or of another shape: a miss, never an error
 
     def _ttl(self) -> float:

@@ -225,7 +225,7 @@ def _entry(data: bytes | None) -> Entry | None:
         return None
     try:
         return _decode_entry(data)
-    except (msgspec.DecodeError, RecursionError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
 
 
