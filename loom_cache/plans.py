@@ -11,6 +11,7 @@ import msgspec
 from asgiref.sync import sync_to_async
 from django.core.exceptions import FieldError
 from django.core.paginator import EmptyPage, Page, PageNotAnInteger, Paginator
+from django.core.signals import setting_changed
 from django.db import NotSupportedError, connections, router
 from django.db.models import QuerySet
 
@@ -51,6 +52,12 @@ def shape_of(identity: bytes) -> Shape:
     """The one Shape of this name; the least used are forgotten, and learnt again."""
     return Shape()
 
+
+def _on_setting_changed(**_kwargs: object) -> None:
+    shape_of.cache_clear()  # a table may be ignored no longer, an app be installed
+
+
+setting_changed.connect(_on_setting_changed, dispatch_uid="loom_cache.plans")
 
 _SINGLE = frozenset({"get", "get_or_none", "first", "last", "latest", "earliest"})
 _VALUES = frozenset({"count", "exists", "contains", "aggregate"})

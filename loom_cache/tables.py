@@ -10,6 +10,7 @@ from uuid import UUID
 
 from django.apps import apps
 from django.core.exceptions import ValidationError
+from django.core.signals import setting_changed
 from django.db import models
 from django.db.models.signals import class_prepared
 
@@ -162,4 +163,10 @@ def forget(**_kwargs: object) -> None:
     neighbours.cache_clear()
 
 
+def _on_setting_changed(*, setting: str, **_kwargs: object) -> None:
+    if setting in ("LOOM_CACHE", "INSTALLED_APPS"):
+        forget()
+
+
 class_prepared.connect(forget, dispatch_uid="loom_cache.tables")
+setting_changed.connect(_on_setting_changed, dispatch_uid="loom_cache.tables")
