@@ -12,11 +12,13 @@ from datetime import UTC, date, datetime, time, timedelta, timezone
 from decimal import Decimal
 from typing import Any
 
+import msgspec
 import pytest
 from django.contrib.contenttypes.models import ContentType
 from django.contrib.postgres.aggregates import ArrayAgg
 from django.db import connection
 from django.db.models import Count, F, Max, Model, Prefetch, QuerySet, Value
+from django.db.models.base import ModelState
 from django.db.models.functions import TruncMonth
 from django.test import override_settings
 from django.test.utils import CaptureQueriesContext, isolate_apps
@@ -34,6 +36,7 @@ from loom_cache.codec import (
     encode_value,
 )
 from loom_cache.codec.fetching import MODES
+from loom_cache.codec.layout import Entry, GroupHeader
 from loom_cache.exceptions import UnsupportedValue
 from tests.fieldapp import models as m
 from tests.fieldapp.install import field_app, library  # noqa: F401
@@ -557,6 +560,53 @@ def test_instances_that_no_query_gave_are_refused() -> None:
         encode_rows([read])
     with pytest.raises(UnsupportedValue, match="holds a str where"):
         encode_rows(["a", m.Author.from_db("default", ["id"], [1])])
+
+
+def read_author(pk: int, **attributes: Any) -> Any:
+    author = m.Author.from_db("default", ["id", "name", "mentor_id"], [pk, "a", None])
+    vars(author).update(attributes)
+    return author
+
+
+def test_attributes_may_be_instances_and_lists_of_them() -> None:
+    """As Prefetch(to_attr=...) leaves them, in some rows or in all."""
+    friend, other = read_author(5), read_author(6)
+    check([read_author(1, best=friend), read_author(2, best=None), read_author(3, best=friend)])
+    check([read_author(1, all=[]), read_author(2, all=[friend, other]), read_author(3, all=None)])
+    shared = [friend]
+    hit = check([read_author(1, all=shared), read_author(2, all=shared)])
+    assert hit[0].all is hit[1].all
+    for odd in ("a", (friend,), [1], {"a": friend}):
+        with pytest.raises(UnsupportedValue, match=r"fieldapp\.author\.best holds model instances"):
+            encode_rows([read_author(1, best=friend), read_author(2, best=odd)])
+    with pytest.raises(UnsupportedValue, match="holds a int where a model instance"):
+        encode_rows([read_author(1, best=[friend, 1])])
+
+
+def test_a_state_that_is_not_djangos_own_is_refused() -> None:
+    class State(ModelState):
+        pass
+
+    author = read_author(1)
+    author._state.__class__ = State
+    with pytest.raises(UnsupportedValue, match=r"fieldapp\.Author has a state"):
+        encode_rows([author])
+
+
+@pytest.mark.parametrize(
+    "odd", [[], (), m.Author.objects.all()], ids=lambda odd: type(odd).__name__
+)
+def test_what_was_prefetched_must_be_a_queryset_with_its_result(odd: Any) -> None:
+    with pytest.raises(UnsupportedValue, match=r"fieldapp\.author\.books was prefetched as"):
+        encode_rows([read_author(1, _prefetched_objects_cache={"books": odd})])
+    with pytest.raises(UnsupportedValue, match="prefetched under 'nothing', which no relation"):
+        encode_rows([read_author(1, _prefetched_objects_cache={"nothing": odd})])
+
+
+def test_rows_that_stand_alone_are_stored_without_a_graph() -> None:
+    entry = msgspec.msgpack.decode(encode_rows([read_author(1), read_author(2)]), type=Entry)
+    header = msgspec.msgpack.decode(entry.header, type=GroupHeader)
+    assert (entry.graph, header.attnames, header.extras) == (None, None, [])
 
 
 @isolate_apps("tests.fieldapp")
