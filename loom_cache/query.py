@@ -12,6 +12,7 @@ from uuid import UUID
 from django.core.exceptions import EmptyResultSet, FieldError
 from django.db import NotSupportedError, models
 from django.db.models import Prefetch, Q, QuerySet
+from django.utils.functional import Promise
 
 from loom_cache import keys, tables
 from loom_cache.api import ReadingAPI
@@ -107,8 +108,8 @@ class CachedQuery(ReadingAPI[Row]):
     ) -> CachedQuery[Any]:
         """The query with one more step; its arguments are out of reach of later changes."""
         made = self._copy()
-        frozen = tuple(map(keys.freeze, args))
-        named = {name: keys.freeze(value) for name, value in kwargs.items()}
+        frozen = tuple(map(_settled, args))
+        named = {name: _settled(value) for name, value in kwargs.items()}
         if method in ("filter", "exclude"):
             named, row = self._by_primary_key(named)
             if row is not None and method == "filter":
@@ -190,6 +191,25 @@ class CachedQuery(ReadingAPI[Row]):
     def __repr__(self) -> str:
         chain = "".join(f".{method}(...)" for method, _, _ in self.steps)
         return f"<CachedQuery {type(self.repository).__name__}{chain}>"
+
+
+def _settled(value: Any) -> Any:
+    """`value` out of reach of later changes, of the active language too."""
+    return _spoken(keys.freeze(value))
+
+
+def _spoken(value: Any) -> Any:
+    """A lazy text says once and for all what it says now, as when Django is given it."""
+    if isinstance(value, Promise):
+        cast: Any = value
+        return cast._proxy____cast()
+    if type(value) in (list, tuple, set, frozenset) and not _PLAIN.issuperset(map(type, value)):
+        return type(value)(map(_spoken, value))
+    if isinstance(value, Q):
+        return type(value).create(
+            [_spoken(child) for child in value.children], value.connector, value.negated
+        )
+    return value
 
 
 def _as_queryset(value: Any) -> Any:
