@@ -1,5 +1,6 @@
 """Models of every kind that an invalidation has to follow and the example site does not have."""
 
+from contextvars import ContextVar
 from uuid import uuid4
 
 from django.contrib.contenttypes.fields import GenericForeignKey
@@ -141,3 +142,22 @@ class Remark(models.Model):
     kind = models.ForeignKey(ContentType, on_delete=models.CASCADE, db_constraint=False)
     key = models.PositiveBigIntegerField()
     about = GenericForeignKey("kind", "key")
+
+
+tenant: ContextVar[str] = ContextVar("tests.library.tenant", default="")
+"""Who is asking."""
+
+
+class OfTenant(models.Manager["Memo"]):
+    def get_queryset(self) -> models.QuerySet["Memo"]:
+        return super().get_queryset().filter(owner=tenant.get())
+
+
+class Memo(models.Model):
+    """Each tenant sees its own rows."""
+
+    owner = models.CharField(max_length=50)
+    text = models.CharField(max_length=50)
+
+    objects = OfTenant()
+    everybodys = models.Manager["Memo"]()
