@@ -142,12 +142,18 @@ Steps = Generator[Request, Any, list[Any]]
 class Flight:
     """A load under way, which others that saw the same generations may share (R7)."""
 
+    incarnation: str | None
     generations: dict[str, int]
     loaded: list[Loaded] | None = None
     error: Exception | None = None
     over: bool = False
     landed: asyncio.Future[None] | None = None
     """Made by the first who waits."""
+
+    def may_serve(self, view: View) -> bool:
+        """Whether nothing has changed from when the load began until the reader looked."""
+        seen = (view.incarnation, view.generations)
+        return (self.incarnation, self.generations) == seen
 
     def land(self) -> None:
         self.over = True
@@ -263,7 +269,7 @@ def _share(
     plan: Plan, missing: list[int], view: View, flights: Flights
 ) -> Generator[Request, Any, list[Loaded]]:
     key = tuple(plan.parts[at].key for at in missing)
-    while (flight := flights.get(key)) is not None and flight.generations == view.generations:
+    while (flight := flights.get(key)) is not None and flight.may_serve(view):
         yield Wait(flight)
         if flight.error is not None:
             raise flight.error
@@ -273,7 +279,7 @@ def _share(
         if shared is not None:
             return shared
         break  # its answer cannot be shared: this one is loaded alone
-    flight = flights[key] = Flight(dict(view.generations))
+    flight = flights[key] = Flight(view.incarnation, dict(view.generations))
     try:
         loaded: list[Loaded] = yield Load(plan, missing)
         flight.loaded = loaded
