@@ -81,6 +81,14 @@ def elsewhere(transactional_db: None) -> Iterator[Elsewhere]:
     other.close()
 
 
+@pytest.fixture
+def yonder(transactional_db: None) -> Iterator[Elsewhere]:
+    """A third thread."""
+    other = Elsewhere()
+    yield other
+    other.close()
+
+
 @contextmanager
 def committed_but_not_bumped(elsewhere: Elsewhere, write: Callable[[], object]) -> Iterator[None]:
     """During the block `write` has been committed by another thread, whose bump has not gone out
