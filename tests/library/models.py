@@ -122,7 +122,7 @@ class Day(models.Model):
     visitors = models.IntegerField(default=0)
 
     class Meta:
-        db_table = "library's Open days"
+        db_table = "library Open days"
 
 
 class Seat(models.Model):
