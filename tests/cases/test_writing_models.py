@@ -361,7 +361,9 @@ def delete_a_row_between() -> None:
 
 @write
 def add_through_a_model() -> None:
-    Book.everything.get(pk=SHOWN).readers.add(Reader(pk=BOB), through_defaults={"days": 3})
+    Book.everything.get(pk=SHOWN).readers.add(
+        Reader.objects.get(pk=BOB), through_defaults={"days": 3}
+    )
 
 
 @write
@@ -371,7 +373,7 @@ def remove_through_a_model() -> None:
 
 @write
 def set_through_a_model() -> None:
-    Book.everything.get(pk=HIDDEN).readers.set([Reader(pk=BOB)])
+    Book.everything.get(pk=HIDDEN).readers.set([Reader.objects.get(pk=BOB)])
 
 
 @write
