@@ -128,6 +128,9 @@ class GenerationalDependencyResolver:
             self.bump_sync(tags)
         except StoreUnavailable as error:
             self.breaker.lose(tags, error)
+        except BaseException:  # interrupted midway (Ctrl-C, a worker's time limit): the same
+            self.breaker.lose(tags)
+            raise
 
     def _land(self, tags: list[str]) -> None:
         if tags:

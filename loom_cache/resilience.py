@@ -42,7 +42,8 @@ class Breaker:
         # A forked child starts anew: its parent keeps the queue and lands it.
         self.closed = True
         self._failures = 0
-        self._lost: dict[str, None] = {}
+        self._lost: dict[str, object] = {}
+        """Tags, each with a token of its latest loss."""
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
         self._stop = threading.Event()
@@ -60,9 +61,10 @@ class Breaker:
     def lose(self, tags: Iterable[str], error: StoreUnavailable | None = None) -> None:
         """Queue bumps that were not acknowledged; they are retried until they land."""
         with self._lock:
-            self._lost.update(dict.fromkeys(tags))
+            self._lost.update(dict.fromkeys(tags, object()))
             if len(self._lost) > MOST_QUEUED:
-                self._lost = dict.fromkeys(tag.partition("}")[0] + "}" for tag in self._lost)
+                whole = (tag.partition("}")[0] + "}" for tag in self._lost)
+                self._lost = dict.fromkeys(whole, object())
         self._open(error)
 
     def stop(self) -> None:
@@ -97,14 +99,15 @@ class Breaker:
 
     def _try_to_close(self) -> bool:
         with self._lock:
-            lost = list(self._lost)
+            lost = dict(self._lost)
         try:
-            self._land(lost)
+            self._land(list(lost))
         except StoreUnavailable:
             return False
         with self._lock:
-            for tag in lost:
-                self._lost.pop(tag, None)
+            for tag, token in lost.items():
+                if self._lost.get(tag) is token:  # or it was lost once more meanwhile
+                    del self._lost[tag]
             self.closed = not self._lost
             self._failures = 0
             if self.closed:
