@@ -1,0 +1,353 @@
+"""The breaker: when the store is not asked any more, and that no bump is lost for good."""
+
+import asyncio
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from loom_cache import CacheGateway, GenerationalDependencyResolver, generations, resilience, tags
+from loom_cache.exceptions import StoreUnavailable
+from loom_cache.resilience import FAILURES_TO_OPEN, MOST_QUEUED, Breaker
+
+PATIENCE = 20.0  # seconds after which a test that would hang fails
+
+DOWN = StoreUnavailable("There is no store.")
+ROW, OTHER = tags.of_row("news_article", 7), tags.of_row("news_article", 8)
+
+
+class Store:
+    """What the breaker bumps: counts requests, and answers when it is up."""
+
+    def __init__(self) -> None:
+        self.up = True
+        self.asked: list[list[str]] = []
+        self.on_request: Callable[[], None] = lambda: None
+        self._changed = threading.Condition()
+
+    def land(self, lost: list[str]) -> None:
+        with self._changed:
+            self.asked.append(lost)
+            self._changed.notify_all()
+        self.on_request()
+        if not self.up:
+            raise DOWN
+
+    def was_asked(self, number: int) -> None:
+        with self._changed:
+            assert self._changed.wait_for(lambda: len(self.asked) >= number, PATIENCE)
+
+
+@pytest.fixture
+def store() -> Store:
+    return Store()
+
+
+@pytest.fixture
+def breaker(store: Store, monkeypatch: pytest.MonkeyPatch) -> Iterator[Breaker]:
+    """Probes as soon as it is open."""
+    monkeypatch.setattr(resilience, "PROBE_INTERVAL", 0.001)
+    made = Breaker(store.land)
+    yield made
+    made.stop()
+    _probing_has_ended(made)
+
+
+def _probing_has_ended(breaker: Breaker) -> None:
+    for thread in threading.enumerate():
+        if thread.name == "loom_cache-probe":
+            thread.join(PATIENCE)
+            assert not thread.is_alive()
+
+
+def test_it_opens_after_three_failures_in_a_row(store: Store, breaker: Breaker) -> None:
+    store.up = False
+    for _ in range(FAILURES_TO_OPEN - 1):
+        breaker.failed(DOWN)
+    assert breaker.closed
+    breaker.failed(DOWN)
+    assert not breaker.closed
+
+
+def test_an_answer_between_failures_keeps_it_closed(store: Store, breaker: Breaker) -> None:
+    store.up = False
+    for _ in range(FAILURES_TO_OPEN * 2):
+        breaker.failed(DOWN)
+        breaker.succeeded()
+    assert breaker.closed
+
+
+def test_one_lost_bump_opens_it(store: Store, breaker: Breaker) -> None:
+    store.up = False
+    breaker.lose([ROW], DOWN)
+    assert not breaker.closed
+
+
+def test_it_closes_when_the_store_answers(store: Store, breaker: Breaker) -> None:
+    for _ in range(FAILURES_TO_OPEN):
+        breaker.failed(DOWN)
+    _probing_has_ended(breaker)
+    assert breaker.closed
+    assert store.asked == [[]]
+
+
+def test_it_stays_open_until_the_store_answers(store: Store, breaker: Breaker) -> None:
+    store.up = False
+    breaker.lose([ROW], DOWN)
+    store.was_asked(5)
+    assert not breaker.closed
+    store.up = True
+    _probing_has_ended(breaker)
+    assert breaker.closed
+
+
+def test_after_it_has_closed_it_takes_three_failures_again(store: Store, breaker: Breaker) -> None:
+    for _ in range(FAILURES_TO_OPEN):
+        breaker.failed(DOWN)
+    _probing_has_ended(breaker)
+    breaker.failed(DOWN)
+    assert breaker.closed
+
+
+def test_everything_that_was_lost_lands_in_one_request(store: Store, breaker: Breaker) -> None:
+    store.up = False
+    breaker.lose([ROW], DOWN)
+    breaker.lose([OTHER])
+    breaker.lose([ROW])
+    number = len(store.asked)
+    store.was_asked(number + 2)  # the one before may have been under way
+    store.up = True
+    _probing_has_ended(breaker)
+    assert sorted(store.asked[-1]) == [ROW, OTHER]
+
+
+def test_what_has_landed_is_not_sent_again(store: Store, breaker: Breaker) -> None:
+    breaker.lose([ROW], DOWN)
+    _probing_has_ended(breaker)
+    breaker.lose([OTHER], DOWN)
+    _probing_has_ended(breaker)
+    assert store.asked == [[ROW], [OTHER]]
+
+
+def test_a_bump_lost_while_its_tag_is_landing_lands_once_more(
+    store: Store, breaker: Breaker
+) -> None:
+    """The landing may have come before the second write."""
+
+    def lose_again() -> None:
+        if len(store.asked) == 1:
+            breaker.lose([ROW])
+
+    store.on_request = lose_again
+    breaker.lose([ROW, OTHER], DOWN)
+    _probing_has_ended(breaker)
+    assert store.asked == [[ROW, OTHER], [ROW]]
+    assert breaker.closed
+
+
+def test_it_does_not_close_while_something_lost_has_still_to_land(
+    store: Store, breaker: Breaker
+) -> None:
+    seen: list[bool] = []
+
+    def lose_another() -> None:
+        seen.append(breaker.closed)
+        if len(store.asked) < 4:
+            breaker.lose([tags.of_row("news_article", len(store.asked))])
+
+    store.on_request = lose_another
+    breaker.lose([ROW], DOWN)
+    _probing_has_ended(breaker)
+    assert seen == [False] * 4
+
+
+def test_more_lost_rows_than_can_be_queued_become_their_tables(
+    store: Store, breaker: Breaker
+) -> None:
+    store.up = False
+    breaker.lose(["g:{other}:list"], DOWN)
+    breaker.lose([tags.of_row("news_article", row) for row in range(MOST_QUEUED)])
+    store.was_asked(len(store.asked) + 2)
+    store.up = True
+    _probing_has_ended(breaker)
+    assert sorted(store.asked[-1]) == ["g:{news_article}", "g:{other}"]
+
+
+def test_it_says_once_that_it_opens_and_once_that_it_closes(
+    store: Store, breaker: Breaker, caplog: pytest.LogCaptureFixture
+) -> None:
+    store.up = False
+    for _ in range(5):
+        breaker.failed(DOWN)
+        breaker.lose([ROW], DOWN)
+    store.was_asked(5)
+    store.up = True
+    _probing_has_ended(breaker)
+    opened, closed = caplog.messages
+    assert "There is no store." in opened
+    assert "answers again" in closed
+
+
+def test_once_stopped_it_asks_no_more(store: Store, breaker: Breaker) -> None:
+    store.up = False
+    breaker.lose([ROW], DOWN)
+    breaker.stop()
+    _probing_has_ended(breaker)
+    number = len(store.asked)
+    breaker.lose([ROW], DOWN)
+    _probing_has_ended(breaker)
+    assert len(store.asked) == number
+
+
+# The end of a process. --------------------------------------------------------------------------
+
+PROCESS = """
+import os
+from loom_cache.exceptions import StoreUnavailable
+from loom_cache.resilience import Breaker
+up = False
+def land(lost):
+    if not up:
+        raise StoreUnavailable("There is no store.")
+    print("landed", *lost, flush=True)
+breaker = Breaker(land)
+breaker.lose(["g:{news_article}"], StoreUnavailable("There is no store."))
+"""
+
+
+def run(more: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", PROCESS + more], capture_output=True, text=True, check=True
+    )
+
+
+def test_what_is_still_lost_when_the_process_ends_lands_then() -> None:
+    assert run("up = True").stdout == "landed g:{news_article}\n"
+
+
+def test_what_cannot_be_delivered_when_the_process_ends_is_said() -> None:
+    assert "1 invalidations could not be delivered" in run("").stderr
+
+
+def test_a_process_with_nothing_lost_asks_for_nothing_at_its_end() -> None:
+    assert run("up = True; assert breaker._try_to_close(); print('end')").stdout == (
+        "landed g:{news_article}\nend\n"
+    )
+
+
+def test_a_forked_child_begins_closed_and_leaves_the_queue_to_its_parent() -> None:
+    done = run(
+        """
+pid = os.fork()
+up = True
+if pid == 0:
+    assert breaker.closed
+    raise SystemExit  # with nothing to land
+assert os.waitpid(pid, 0)[1] == 0
+print("parent", flush=True)
+"""
+    )
+    assert done.stdout == "parent\nlanded g:{news_article}\n"
+
+
+# What the resolver does with it. ----------------------------------------------------------------
+
+
+class Interrupted(BaseException):
+    """As Ctrl-C or a worker's time limit, which strike anywhere."""
+
+
+@pytest.fixture
+def resolver(
+    monkeypatch: pytest.MonkeyPatch, settings: Any
+) -> Iterator[GenerationalDependencyResolver]:
+    """Probes only when it is asked to."""
+    monkeypatch.setattr(resilience, "PROBE_INTERVAL", PATIENCE)
+    settings.LOOM_CACHE = {"WRITE_TIMEOUT": 1.5}
+    made = generations.resolver()
+    assert made is not None
+    yield made
+    made.breaker.stop()
+
+
+class Bumps:
+    """What reaches the store, by tag, and how that ends."""
+
+    def __init__(self) -> None:
+        self.reached: list[list[str]] = []
+        self.error: BaseException | None = None
+        """Of the next one."""
+
+    def bump_sync(self, keys: list[str], *, timeout: float) -> int:
+        assert timeout == 1.5
+        self.reached.append([key.partition(":")[2] for key in keys])
+        error, self.error = self.error, None
+        if error is not None:
+            raise error
+        return len(keys)
+
+    async def bump(self, keys: list[str], *, timeout: float) -> int:  # noqa: ASYNC109
+        return self.bump_sync(keys, timeout=timeout)
+
+
+@pytest.fixture
+def bumps(monkeypatch: pytest.MonkeyPatch) -> Bumps:
+    made = Bumps()
+    monkeypatch.setattr(
+        CacheGateway, "bump_sync", lambda _, *args, **kw: made.bump_sync(*args, **kw)
+    )
+    monkeypatch.setattr(CacheGateway, "bump", lambda _, *args, **kw: made.bump(*args, **kw))
+    return made
+
+
+def test_a_bump_that_is_not_acknowledged_is_queued_and_nobody_is_told(
+    resolver: GenerationalDependencyResolver, bumps: Bumps
+) -> None:
+    bumps.error = DOWN
+    resolver.publish_sync([ROW])
+    resolver.breaker._try_to_close()
+    assert bumps.reached == [[ROW], [ROW]]
+
+
+def test_an_asynchronous_bump_that_is_not_acknowledged_is_queued_and_nobody_is_told(
+    resolver: GenerationalDependencyResolver, bumps: Bumps
+) -> None:
+    bumps.error = DOWN
+    asyncio.run(resolver.publish([ROW]))
+    resolver.breaker._try_to_close()
+    assert bumps.reached == [[ROW], [ROW]]
+
+
+def test_while_it_is_open_bumps_are_queued_without_asking(
+    resolver: GenerationalDependencyResolver, bumps: Bumps
+) -> None:
+    bumps.error = DOWN
+    resolver.publish_sync([ROW])
+    resolver.publish_sync([OTHER])
+    asyncio.run(resolver.publish([tags.OF_NOTHING]))
+    assert bumps.reached == [[ROW]]
+    resolver.breaker._try_to_close()
+    assert bumps.reached[1:] == [[ROW, OTHER, tags.OF_NOTHING]]
+
+
+def test_a_bump_that_was_interrupted_is_queued_and_the_interruption_goes_on(
+    resolver: GenerationalDependencyResolver, bumps: Bumps
+) -> None:
+    bumps.error = Interrupted()
+    with pytest.raises(Interrupted):
+        resolver.publish_sync([ROW])
+    resolver.breaker._try_to_close()
+    assert bumps.reached == [[ROW], [ROW]]
+
+
+def test_an_asynchronous_bump_that_was_cancelled_is_queued(
+    resolver: GenerationalDependencyResolver, bumps: Bumps
+) -> None:
+    bumps.error = asyncio.CancelledError()
+    with pytest.raises(asyncio.CancelledError):
+        asyncio.run(resolver.publish([ROW]))
+    resolver.breaker._try_to_close()
+    assert bumps.reached == [[ROW], [ROW]]
