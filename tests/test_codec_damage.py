@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from django.apps import apps
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from psycopg.types.range import Range
@@ -23,6 +24,17 @@ from loom_cache.codec import (
     encode_value,
     typed_codec,
 )
+from loom_cache.codec.decoding import _reader
+from loom_cache.codec.layout import (
+    ATTRIBUTE,
+    ATTRIBUTE_LIST,
+    PREFETCHED,
+    RELATED,
+    Entry,
+    GroupHeader,
+)
+from loom_cache.codec.rows import _remembered_reader
+from loom_cache.codec.shapes import shape_of
 from loom_cache.exceptions import LoomCacheError
 from tests.fieldapp import models as m
 from tests.fieldapp.install import field_app, library  # noqa: F401
@@ -125,8 +137,6 @@ def test_nonsense_in_the_graph_is_a_miss_or_a_list(data: Any) -> None:
 
 def changed(entry: bytes, **header: Any) -> bytes:
     """The entry with some fields of its header replaced."""
-    from loom_cache.codec.layout import Entry, GroupHeader
-
     decoded = msgspec.msgpack.decode(entry, type=Entry)
     old = msgspec.msgpack.decode(decoded.header, type=GroupHeader)
     new = msgspec.structs.replace(old, **header)
@@ -167,10 +177,54 @@ def test_a_header_that_does_not_fit_the_model_is_a_miss(header: dict[str, Any]) 
         decode_rows(changed(entry, **header))
 
 
-def test_a_model_whose_fields_have_changed_is_a_miss() -> None:
-    from loom_cache.codec.decoding import _reader
-    from loom_cache.codec.shapes import shape_of
+def test_a_model_that_is_another_one_now_is_a_miss(monkeypatch: pytest.MonkeyPatch) -> None:
+    entry = encode_rows([m.Author.from_db("default", ["id", "name"], [2, "b"])])
+    assert decode_rows(entry)
+    monkeypatch.setitem(apps.all_models["fieldapp"], "author", m.Tag)
+    with pytest.raises(CorruptEntry, match=r"fieldapp\.author is another one now"):
+        decode_rows(entry)
 
+
+@pytest.mark.parametrize(
+    "link",
+    [
+        (0, ATTRIBUTE, "_state", None, [0], [0]),
+        (0, ATTRIBUTE_LIST, "_state", None, [0], [0]),
+        (0, PREFETCHED, "books", None, [0], [None]),
+        (0, PREFETCHED, "books", "books", [0], [0]),
+        (0, PREFETCHED, "save", None, [0], [0]),
+        (0, PREFETCHED, "mentor", None, [0], [0]),
+        (0, RELATED, "mentor", None, [0, 0], [0]),
+        (0, RELATED, "mentor", None, [5], [0]),
+        (0, RELATED, "mentor", None, [0], [99]),
+        (0, RELATED, "mentor", None, [0], [-1]),
+        (0, RELATED, "mentor", None, [-1], [0]),
+        (9, RELATED, "mentor", None, [0], [0]),
+        (0, 9, "mentor", None, [0], [0]),
+    ],
+    ids=repr,
+)
+def test_a_link_that_leads_nowhere_is_a_miss(link: tuple[Any, ...]) -> None:
+    version, kind, header, rows, graph = msgspec.msgpack.decode(entries()[0])
+    roots, more, _links, lists, peers = graph
+    damaged = (version, kind, header, rows, (roots, more, [link], lists, peers))
+    with pytest.raises(CorruptEntry):
+        decode_rows(msgspec.msgpack.encode(damaged))
+
+
+def test_what_is_made_of_long_headers_is_not_remembered() -> None:
+    """So that memory stays bounded, whatever is in the store."""
+    author = m.Author.from_db("default", ["id", "name"], [2, "b"])
+    vars(author).update({f"a_long_name_{number:050}": 1 for number in range(100)})
+    instances = encode_rows([author])
+    dicts = encode_rows([vars(author) | {"_state": 1}])
+    before = (_reader.cache_info().currsize, _remembered_reader.cache_info().currsize)
+    assert decode_rows(instances)
+    assert decode_rows(dicts)
+    assert (_reader.cache_info().currsize, _remembered_reader.cache_info().currsize) == before
+
+
+def test_a_model_whose_fields_have_changed_is_a_miss() -> None:
     entry = encode_rows([m.Author.from_db("default", ["id", "name"], [2, "b"])])
     column, m.Author._meta.get_field("name").column = "name", "title"
     shape_of.cache_clear()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -47,6 +48,20 @@ def test_what_differs_from_what_an_instance_gives_itself_is_stored() -> None:
     row.loaded = {"other": 1}
     (hit,) = through([row, m.Remembering.objects.get()])[:1]
     assert hit.loaded == {"other": 1}
+    given = {"id": row.pk, "name": "a", "size": 0}
+    differently: list[dict[str, Any]] = [
+        {**given, "size": False},
+        {**given, "size": 0.0},
+        {**given, "size": math.nan},
+        {**given, "size": [0]},
+        {**given, "size": {0}},
+        {**given, "more": 1},
+        dict(reversed(given.items())),
+    ]
+    for changed in differently:
+        row.loaded = changed
+        (hit,) = through([row])
+        assert_same([changed], [hit.loaded])
     m.Tracked.objects.create(name="a")
     tracked = m.Tracked.objects.get()
     tracked.tracker.saved["name"] = "b"
@@ -65,6 +80,18 @@ def test_a_model_that_changes_what_it_is_given_is_refused() -> None:
     assert m.Refusing.objects.get().name == "a"
     with pytest.raises(UnsupportedValue, match=r"fieldapp\.Refusing cannot be made.*KeyError"):
         encode_rows(list(m.Refusing.objects.all()))
+
+
+def test_what_is_loaded_later_is_not_loaded_for_the_cache() -> None:
+    m.Lazy.objects.create(name="a")
+    with pytest.raises(UnsupportedValue, match=r"fieldapp\.Lazy\.later is.*LazyObject"):
+        encode_rows(list(m.Lazy.objects.all()))
+
+
+def test_what_cannot_be_compared_is_refused() -> None:
+    m.Incomparable.objects.create(name="a")
+    with pytest.raises(UnsupportedValue, match=r"fieldapp\.Incomparable\.grudge.*LookupError"):
+        encode_rows(list(m.Incomparable.objects.all()))
 
 
 @pytest.fixture

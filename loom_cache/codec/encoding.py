@@ -138,7 +138,7 @@ class _Encoder:
         """Give the instance a place in a group, once."""
         if id(instance) in self.places:
             return
-        if not isinstance(instance, Model):
+        if not _is_instance(instance):
             raise UnsupportedValue(
                 f"The answer holds a {type(instance).__qualname__} where a model instance is "
                 f"expected; read it without the cache."
@@ -203,10 +203,10 @@ class _Encoder:
             if name in made:
                 continue
             value = instance.__dict__[name]
-            if isinstance(value, Model):
+            if _is_instance(value):
                 group.link(ATTRIBUTE, name, None).add(row, value)
                 self._place(value, _join(path, name))
-            elif type(value) is list and value and isinstance(value[0], Model):
+            elif type(value) is list and value and _is_instance(value[0]):
                 group.link(ATTRIBUTE_LIST, name, None).add(
                     row, self._list(value, _join(path, name))
                 )
@@ -280,6 +280,11 @@ class _Encoder:
             alive = (reference() for reference in peers)
             known = [peer for peer in alive if id(peer) in self.places]
             yield self._numbers(members), self._numbers(known)
+
+
+def _is_instance(value: object) -> bool:
+    """Without loading a lazy object, which isinstance() would do."""
+    return issubclass(type(value), Model)
 
 
 def _join(path: str, name: str) -> str:

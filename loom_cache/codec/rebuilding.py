@@ -124,7 +124,5 @@ def _same_state(mine: Any, other: Any, seen: Seen) -> bool:
 
 
 def _state_of(value: Any) -> Any:
-    state = value.__reduce_ex__(4)
-    if isinstance(state, str):
-        return (state,)
-    return [list(part) if isinstance(part, Iterator) else part for part in state]
+    parts = value.__reduce_ex__(4)
+    return [list(part) if isinstance(part, Iterator) else part for part in parts]

@@ -11,6 +11,7 @@ from django.contrib.contenttypes.fields import GenericForeignKey, GenericRelatio
 from django.contrib.contenttypes.models import ContentType
 from django.db import models
 from django.utils import timezone
+from django.utils.functional import SimpleLazyObject
 
 
 class FieldAppModel(models.Model):
@@ -300,6 +301,37 @@ class Copying(FieldAppModel):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.original = copy.copy(self)
+
+
+def _never() -> None:
+    raise AssertionError("it was loaded")
+
+
+class Lazy(FieldAppModel):
+    """Its __init__ leaves something behind that is loaded when it is first used."""
+
+    name = models.CharField(max_length=50)
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.later = SimpleLazyObject(_never)
+
+
+class Grudging:
+    """Cannot be compared."""
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        raise LookupError
+
+
+class Incomparable(FieldAppModel):
+    """Its __init__ leaves something behind that cannot be compared."""
+
+    name = models.CharField(max_length=50)
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.grudge = Grudging()
 
 
 class PublishedManager(models.Manager[Any]):
