@@ -483,7 +483,17 @@ def seen_refusal(seen: watch.Recorder) -> str | None:
     if seen.volatile:
         return f"{seen.volatile}() in the query"
     ignored = tables.touches_ignored(seen.names)
-    return f"ignored table {ignored}" if ignored else None
+    if ignored:
+        return f"ignored table {ignored}"
+    return "replica" if any(map(_lags, seen.by_alias.items())) else None
+
+
+def _lags(read: tuple[str, set[str]]) -> bool:
+    """Whether one of the tables read from a database is written to another."""
+    alias, names = read
+    known = tables.watched()
+    models = (model for name in tables.among(names) for model in known[name].models[:1])
+    return any(router.db_for_write(model) != alias for model in models)
 
 
 def _never_cached(statement: sql.Statement, names: Iterable[str]) -> str | None:

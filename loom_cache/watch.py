@@ -9,7 +9,7 @@ ever patched.
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -88,6 +88,11 @@ class Recorder:
     """What cached reads inside the load depend on: they run no statement."""
     ended_caching: bool = False
     volatile: str | None = None
+    by_alias: dict[str, set[str]] = field(default_factory=dict)
+    """The names again, by the database that was asked."""
+
+    def note(self, names: Iterable[str], alias: str) -> None:
+        self.by_alias.setdefault(alias, set()).update(names)
 
 
 def install() -> None:
@@ -189,7 +194,7 @@ def _see_statement(
         state.ended_caching = True
     if statement.sets:
         state.isolation = None
-    _record(statement)
+    _record(statement, connection.alias)
     error: BaseException | None = None
     try:
         return execute(text, params, many, context)
@@ -335,6 +340,9 @@ def recorded() -> Iterator[Recorder]:
             outer.names |= recorder.names
             outer.tags |= recorder.tags
             outer.ended_caching = outer.ended_caching or recorder.ended_caching
+            outer.volatile = outer.volatile or recorder.volatile
+            for alias, names in recorder.by_alias.items():
+                outer.note(names, alias)
 
 
 def recorder() -> Recorder | None:
@@ -342,9 +350,10 @@ def recorder() -> Recorder | None:
     return _recorders.get()
 
 
-def _record(statement: sql.Statement) -> None:
+def _record(statement: sql.Statement, alias: str) -> None:
     recorder = _recorders.get()
     if recorder is not None:
+        recorder.note(statement.names, alias)
         recorder.repeated |= recorder.names & statement.names
         recorder.names |= statement.names
         recorder.ended_caching = recorder.ended_caching or statement.ends_caching
