@@ -82,6 +82,35 @@ def test_a_model_that_changes_what_it_is_given_is_refused() -> None:
         encode_rows(list(m.Refusing.objects.all()))
 
 
+def test_an_instance_that_lacks_what_it_would_give_itself_is_refused() -> None:
+    m.Remembering.objects.create(name="a")
+    row = m.Remembering.objects.get()
+    del row.loaded
+    with pytest.raises(UnsupportedValue, match=r"fieldapp\.Remembering.*\(loaded\)"):
+        encode_rows([row])
+
+
+def test_related_objects_that_an_instance_would_give_itself_are_noticed(
+    receivers: Callable[[Any], None],
+) -> None:
+    m.Listened.objects.create(name="a")
+
+    def relate(sender: Any, instance: Any, **rest: Any) -> None:
+        instance._state.fields_cache["friend"] = None
+
+    receivers(relate)
+    (row,) = check(m.Listened.objects.all())
+    row._state.fields_cache.clear()
+    with pytest.raises(UnsupportedValue, match=r"fieldapp\.Listened.*\(friend\)"):
+        encode_rows([row])
+
+
+def test_an_instance_that_would_be_of_another_class_is_refused() -> None:
+    m.Shifting.objects.create()
+    with pytest.raises(UnsupportedValue, match=r"fieldapp\.Shifted.*\(its class\)"):
+        encode_rows(list(m.Shifting.objects.all()))
+
+
 def test_what_is_loaded_later_is_not_loaded_for_the_cache() -> None:
     m.Lazy.objects.create(name="a")
     with pytest.raises(UnsupportedValue, match=r"fieldapp\.Lazy\.later is.*LazyObject"):
@@ -112,13 +141,15 @@ def test_receivers_of_post_init_are_heard(receivers: Callable[[Any], None]) -> N
     m.Listened.objects.create(name="a")
 
     def remember(sender: Any, instance: Any, **rest: Any) -> None:
-        instance.before = instance.name
+        instance.before = instance.name * 20
+        instance.nothing = float("nan")
+        instance.several = [{instance.name: {1, 2}}]
 
     receivers(remember)
     rows = list(m.Listened.objects.all())
     data = encode_rows(rows)
     assert_same(rows, decode_rows(data))
-    assert b"before" not in data
+    assert not any(name in data for name in (b"before", b"nothing", b"several"))
 
 
 def test_receivers_that_change_fields_are_noticed(receivers: Callable[[Any], None]) -> None:

@@ -303,6 +303,22 @@ class Copying(FieldAppModel):
         self.original = copy.copy(self)
 
 
+class Shifting(FieldAppModel):
+    """Its from_db gives an instance of another class, and that one's gives this."""
+
+    @classmethod
+    def from_db(cls, db: str | None, field_names: Any, values: Any, **options: Any) -> Self:
+        instance = super().from_db(db, field_names, values, **options)
+        instance.__class__ = Shifting if cls is Shifted else Shifted  # type: ignore[assignment]
+        return instance
+
+
+class Shifted(Shifting):
+    class Meta:
+        proxy = True
+        app_label = "fieldapp"
+
+
 def _never() -> None:
     raise AssertionError("it was loaded")
 
