@@ -67,6 +67,8 @@ def flush(
     Raises as counters_of; nothing is bumped then.
     """
     resolver = _resolver()
+    if pks and (everything or len(targets) != 1):
+        raise LoomCacheError("Primary keys need exactly one label, such as shop.Article.")
     if everything:
         affected = labels.models_of(_every_app())
         names = [tags.OF_NOTHING, *(tags.of_table(table) for table in sorted(tables.watched()))]
@@ -102,8 +104,6 @@ def _every_app() -> Iterable[str]:
 
 
 def _changes(targets: Sequence[str], pks: Sequence[str]) -> tuple[list[Model], Changes]:
-    if pks and len(targets) != 1:
-        raise LoomCacheError("Primary keys need exactly one label, such as shop.Article.")
     found: Changes = {}
     affected: list[Model] = []
     for target in targets:
@@ -136,7 +136,7 @@ def _part(tag: str) -> str:
 def _labels(part: str) -> str:
     known = tables.watched().values()
     found = [table.models for table in known if keys.safe(table.name) == part]
-    names = [model._meta.label for model in found[0]] if found else [part]
+    names = [model._meta.label for model in found[0]] if found else [part or "(no table)"]
     return ", ".join(sorted(names))
 
 
