@@ -129,7 +129,9 @@ class CachedQuery(ReadingAPI[Row]):
         except UnsupportedValue:
             self.spelled = None
             return
-        if method in ("filter", "exclude") and not args:
+        if method == "[]":  # every page of a list reads the same tables
+            self.shape += keys.canonical((method, args[0].step is None))
+        elif method in ("filter", "exclude") and not args:
             # An expression or a query among the values may read a table of its own.
             asking = {name: named[name] for name, value in kwargs.items() if _asks(value)}
             self.shape += keys.canonical((method, *named)) + keys.canonical(asking)

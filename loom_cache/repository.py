@@ -52,7 +52,7 @@ class CachedRepository(ReadingAPI[ModelT]):
     _made_by_code: ClassVar[bool] = False
     _in_context: ClassVar[bool] = False
     _identities: ClassVar[dict[Any, bytes]]
-    _fixed_alias: ClassVar[tuple[str | None] | None] = None
+    _fixed: ClassVar[tuple[str | None, Sequence[Any]] | None] = None
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -68,7 +68,7 @@ class CachedRepository(ReadingAPI[ModelT]):
             cls.model = _model_of_bases(cls)
         for name in ("ttl", "list_ttl"):
             check_seconds(f"{cls.__qualname__}.{name}", getattr(cls, name))
-        cls._identities, cls._fixed_alias = {}, None
+        cls._identities, cls._fixed = {}, None
         if not callable(cls.using):
             cls.declared_alias, cls.using = cls.using, ReadingAPI.using
         if cls.model is not None:
@@ -107,22 +107,21 @@ class CachedRepository(ReadingAPI[ModelT]):
 
     def database(self) -> str:
         """The alias to read from: the declared one, the base queryset's, or the router's."""
-        return self.declared_alias or self._base_alias() or router.db_for_read(self.model)
-
-    def _base_alias(self) -> str | None:
-        """What the base queryset was given with its own `using()`."""
-        cls = type(self)
-        fixed = None if cls._in_context else cls._fixed_alias
-        if fixed is None:
-            base: Any = self.get_queryset()
-            fixed = cls._fixed_alias = (base._db,)
-        return fixed[0]
+        return self.declared_alias or self._of_base()[0] or router.db_for_read(self.model)
 
     def base_prefetches(self) -> Sequence[Any]:
-        """What the base queryset prefetches; none is built where one is declared."""
-        if type(self).get_queryset is not CachedRepository.get_queryset or self.queryset is None:
-            return lookups_of(self.get_queryset()) if self._made_by_code else ()
-        return lookups_of(self.queryset)
+        """What the base queryset prefetches."""
+        return self._of_base()[1]
+
+    def _of_base(self) -> tuple[str | None, Sequence[Any]]:
+        """The alias that the base queryset was given, and its prefetches; worked out once where
+        it is the same for everybody."""
+        cls = type(self)
+        known = None if cls._in_context else cls._fixed
+        if known is None:
+            base: Any = self.get_queryset()
+            known = cls._fixed = (base._db, lookups_of(base))
+        return known
 
     def sql_of(self, query: CachedQuery[Any]) -> tuple[Any, ...]:
         """What stands in the key for a chain whose arguments have no canonical form."""
