@@ -8,7 +8,7 @@ which loads in the caller's thread and connection and so sees its transaction.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable, Iterator
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
 from django.core.paginator import Page
 from django.db.models import QuerySet
@@ -37,7 +37,10 @@ class ReadingAPI(Generic[Row]):
 
     def _read(self, operation: str, *args: Any, **kwargs: Any) -> Any:
         plan = plans.make(self._query(), operation, args, kwargs)
-        return plan.finish(drive(plan))
+        instead = "iterate with `async for`, or await alist()"
+        if operation != "list":
+            instead = f"await a{operation}()"
+        return plan.finish(drive(plan, instead=instead))
 
     # Chain methods. -----------------------------------------------------------------------------
 
@@ -111,6 +114,12 @@ class ReadingAPI(Generic[Row]):
 
     def using(self, alias: str | None) -> CachedQuery[Row]:
         return self._query().with_alias(alias)
+
+    @overload
+    def __getitem__(self, at: int) -> Row: ...
+
+    @overload
+    def __getitem__(self, at: slice) -> CachedQuery[Row]: ...
 
     def __getitem__(self, at: Any) -> Any:
         """A slice is a query; a number reads that row at once (synchronously), as in Django."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import typing
 from collections.abc import Callable, Sequence
 from functools import cached_property, update_wrapper
 from typing import TYPE_CHECKING, Any, TypeVar, overload
@@ -38,7 +39,7 @@ def cached_query(
     /,
     *,
     ttl: float | None = None,
-    depends_on: Sequence[type[models.Model] | str] = (),
+    depends_on: Sequence[type[models.Model] | str] | type[models.Model] | str = (),
     missing_ttl: float | None = None,
 ) -> Any:
     """Cache what a method of a repository returns (`async def` or `def`).
@@ -50,8 +51,10 @@ def cached_query(
     found by watching the queries, so that without it the second call is the first to be stored.
     """
 
+    named = (depends_on,) if isinstance(depends_on, str | type) else tuple(depends_on)
+
     def decorate(method: Callable[..., Any]) -> Any:
-        call = CachedCall(method, ttl=ttl, depends_on=tuple(depends_on), missing_ttl=missing_ttl)
+        call = CachedCall(method, ttl=ttl, depends_on=named, missing_ttl=missing_ttl)
         return call.wrapper()
 
     return decorate if method is None else decorate(method)
@@ -68,6 +71,11 @@ class CachedCall:
         depends_on: tuple[type[models.Model] | str, ...],
         missing_ttl: float | None,
     ) -> None:
+        if not callable(method):
+            raise ConfigurationError(
+                f"@cached_query({method!r}) decorates no method; options have names, such as "
+                f"@cached_query(ttl=30)."
+            )
         self.method = method
         self.ttl = ttl
         self.missing_ttl = missing_ttl
@@ -89,9 +97,10 @@ class CachedCall:
 
             made: Callable[..., Any] = awrapper
         else:
+            instead = f"declare {self.name} `async def`, or call it through sync_to_async"
 
             def wrapper(repository: CachedRepository[Any], *args: Any, **kwargs: Any) -> Any:
-                return drive(CallPlan(self, repository, args, kwargs))[0]
+                return drive(CallPlan(self, repository, args, kwargs), instead=instead)[0]
 
             made = wrapper
         update_wrapper(made, self.method)
@@ -113,7 +122,10 @@ class CachedCall:
                 f"{self.name} has no return annotation; say what it returns, such as "
                 f"`-> list[int]`, so that a hit can be decoded to it."
             )
-        return typed_codec(hints["return"])
+        annotation = hints["return"]
+        if isinstance(annotation, str):  # in quotes, in a module whose annotations are text
+            annotation = typing.get_type_hints(self.method)["return"]
+        return typed_codec(annotation)
 
     @cached_property
     def declared(self) -> tuple[str, ...]:
@@ -122,7 +134,10 @@ class CachedCall:
 
     def spelled(self, repository: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
         """The arguments as a key: the same for positional and keyword spelling."""
-        bound = self._signature.bind(repository, *args, **kwargs)
+        try:
+            bound = self._signature.bind(repository, *args, **kwargs)
+        except TypeError as error:
+            raise TypeError(f"{self.name}(): {error}") from None
         bound.apply_defaults()
         given = list(bound.arguments.items())[1:]
         parts = [keys.canonical(self.name)]
@@ -155,6 +170,11 @@ class CallPlan:
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
     ) -> None:
+        if not hasattr(repository, "identity"):
+            raise ConfigurationError(
+                f"@cached_query is for methods of a CachedRepository, called on an instance; "
+                f"{call.name} was called with {type(repository).__name__}."
+            )
         self._call, self._repository = call, repository
         self._args, self._kwargs = args, kwargs
         self.codec = call.codec
@@ -231,7 +251,7 @@ class CallPlan:
             return "larger than MAX_VALUE_BYTES"
         if self.shape.refusal is None:
             self.shape.refusal = seen_refusal(seen)
-        return self.shape.refusal or permission.refused_here()
+        return self.shape.refusal or permission.refused_here(on_loop=self._call.is_async)
 
     def decode(self, at: int, body: msgspec.Raw) -> Any:
         return self.codec.decode(body)

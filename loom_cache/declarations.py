@@ -66,10 +66,8 @@ def _wrong_with_call(call: CachedCall, repository: Repository) -> Iterator[Check
         )
 
 
-def _unknown_models(
-    where: str, targets: Sequence[Any], repository: Repository
-) -> Iterator[CheckMessage]:
-    for target in targets:
+def _unknown_models(where: str, targets: Any, repository: Repository) -> Iterator[CheckMessage]:
+    for target in [targets] if isinstance(targets, str | type) else targets:
         try:
             labels.models_of([target])
         except UnknownName as error:

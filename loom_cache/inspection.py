@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from loom_cache import config, counters, generations, keys, labels, tables, tags
 from loom_cache.exceptions import LoomCacheError
@@ -36,13 +36,20 @@ class Flushed:
 
     models: tuple[str, ...]
     tags: tuple[str, ...]
-    counters: int | None
-    """How many of the tags' counters existed; None after a dry run."""
+    counters: int
+    """How many of the tags' counters exist: nothing is cached under the others."""
+
+
+class Listing(NamedTuple):
+    """Counters, `limit` of them at the most, and how many there are."""
+
+    shown: list[Counter]
+    total: int
 
 
 def counters_of(
     targets: Sequence[str], *, pk: str | None = None, limit: int | None = None
-) -> list[Counter]:
+) -> Listing:
     """The counters of these labels' tables (all, if none is given), `limit` at the most.
 
     Raises UnknownName for a label or primary key that does not exist, StoreUnavailable if the
@@ -54,9 +61,10 @@ def counters_of(
         names = _tags_of_row(targets, pk)
     else:
         names = [name for name in resolver.known_sync() if found is None or _part(name) in found]
-    names = sorted(names)[:limit]
-    now = resolver.look_sync([], names).generations if names else {}
-    return [_described(name, now[name]) for name in names if name in now]
+    listed = sorted(names, key=_in_order)[:limit]
+    now = resolver.look_sync([], listed).generations if listed else {}
+    shown = [_described(name, now[name]) for name in listed if name in now]
+    return Listing(shown, len(names) if pk is None else len(shown))
 
 
 def flush(
@@ -75,9 +83,9 @@ def flush(
     else:
         affected, changes = _changes(targets, pks)
         names = tags.of_changes(changes)
-    bumped = None if dry else resolver.bump_sync(names)
+    counted = len(resolver.look_sync([], names).generations) if dry else resolver.bump_sync(names)
     shown = tuple(sorted({model._meta.label for model in affected}))
-    return Flushed(shown, tuple(names), bumped)
+    return Flushed(shown, tuple(names), counted)
 
 
 def is_local() -> bool:
@@ -138,6 +146,11 @@ def _labels(part: str) -> str:
     found = [table.models for table in known if keys.safe(table.name) == part]
     names = [model._meta.label for model in found[0]] if found else [part or "(no table)"]
     return ", ".join(sorted(names))
+
+
+def _in_order(tag: str) -> list[str]:
+    """Numbers by their value: row 2 before row 10."""
+    return [part.zfill(20) if part.isdecimal() else part for part in tag.split(":")]
 
 
 def _described(tag: str, generation: int) -> Counter:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from django.db import connections, models, router
+from django.utils.asyncio import async_unsafe
 
 from loom_cache import labels, tables, writes
 from loom_cache.exceptions import LoomCacheError
@@ -12,6 +13,9 @@ from loom_cache.labels import Model
 from loom_cache.tags import Change, Changes, merge
 
 
+@async_unsafe(
+    "invalidate() would block the event loop until the store has answered: await ainvalidate()."
+)
 def invalidate(target: models.Model | Model | str, *pks: Any) -> None:
     """Make unreadable what is cached of a model class, an instance, "app" or "app.Model"; with
     primary keys, only of these rows and of lists. Inside atomic it takes effect on commit.
@@ -37,6 +41,11 @@ def changes_of(target: Any, pks: tuple[Any, ...]) -> tuple[Changes, Model]:
             raise LoomCacheError(
                 f"invalidate() was given an instance of {target._meta.label} and primary keys; "
                 f"give the class with primary keys, or the instance alone."
+            )
+        if target.pk is None:
+            raise LoomCacheError(
+                f"The {target._meta.label} given to invalidate() was never saved: nothing cached "
+                f"can depend on it."
             )
         target, pks = type(target), (target.pk,)
     found = _models(target)
@@ -89,8 +98,9 @@ def _models(target: Any) -> list[Model]:
     if isinstance(target, type) and issubclass(target, models.Model):
         return [target]
     raise LoomCacheError(
-        f"invalidate() takes a model class, an instance, or a label such as 'shop.Article', "
-        f"not {target!r}."
+        f"invalidate() takes a model class, an instance, or a label such as 'shop.Article', not "
+        f"a {type(target).__name__}; of some rows give the class and their primary keys: "
+        f"invalidate(Article, 7, 8)."
     )
 
 

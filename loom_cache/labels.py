@@ -40,10 +40,17 @@ def models_named(label: str) -> list[Model]:
     raise UnknownName(f"There is no model or app {label!r}.{hint}")
 
 
-def models_of(targets: Iterable[Model | str]) -> list[Model]:
-    """Model classes, from classes and labels."""
+def models_of(targets: Iterable[Model | str] | Model | str) -> list[Model]:
+    """Model classes, from classes and labels, or from a single one."""
     found: list[Model] = []
-    for target in targets:
+    given: list[Any] = [targets] if isinstance(targets, str | type) else list(targets)
+    for target in given:
+        if not isinstance(target, str) and not (
+            isinstance(target, type) and issubclass(target, models.Model)
+        ):
+            raise UnknownName(
+                f"{target!r} is no model; name a class, or a label such as 'shop.Article'."
+            )
         found += models_named(target) if isinstance(target, str) else [target]
     return found
 

@@ -7,6 +7,7 @@ Sans-I/O: `answer()` is one generator that decides everything and yields what it
 from __future__ import annotations
 
 import asyncio
+import os
 import random
 from asyncio import AbstractEventLoop
 from collections.abc import Awaitable, Generator, Iterable, MutableMapping, Sequence
@@ -17,7 +18,7 @@ from weakref import WeakKeyDictionary
 
 import msgspec
 from asgiref.sync import sync_to_async
-from django.utils.asyncio import async_unsafe
+from django.core.exceptions import SynchronousOnlyOperation
 
 from loom_cache import config, generations, metrics, permission, tags, watch
 from loom_cache.codec import CorruptEntry
@@ -343,12 +344,12 @@ def _ttl(part: Part, *, missing: bool) -> float:
 # The two drivers. -------------------------------------------------------------------------------
 
 
-@async_unsafe(
-    "You cannot read through a repository synchronously in an async context: await the "
-    "method with the same name and an `a` before it."
-)
-def drive(plan: Plan) -> list[Any]:
-    """Carry the plan out in the caller's thread, on its own connection."""
+def drive(plan: Plan, *, instead: str) -> list[Any]:
+    """Carry the plan out in the caller's thread, on its own connection.
+
+    In a running event loop SynchronousOnlyOperation says what to write `instead`.
+    """
+    _refuse_event_loop(instead)
     resolver = generations.resolver()
     steps = answer(plan, permission.standing(plan, resolver, on_loop=False), {})
     reply: Any = None
@@ -366,6 +367,17 @@ def drive(plan: Plan) -> list[Any]:
         return values
     finally:
         steps.close()
+
+
+def _refuse_event_loop(instead: str) -> None:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return
+    if not os.environ.get("DJANGO_ALLOW_ASYNC_UNSAFE"):
+        raise SynchronousOnlyOperation(
+            f"You cannot read through a repository synchronously in an async context: {instead}."
+        )
 
 
 def _do(request: Request, resolver: GenerationalDependencyResolver | None) -> Any:

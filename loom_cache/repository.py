@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, get_args, get_origin
+from uuid import uuid4
 
 from django.conf import settings
 from django.db import connections, models, router
 from django.db.models import QuerySet
-from django.db.models.manager import BaseManager
 from django.utils import timezone
 
 from loom_cache import config, keys, labels, tables, tags, watch, writes
 from loom_cache.api import ReadingAPI
 from loom_cache.codec.shapes import shape_of
 from loom_cache.exceptions import ConfigurationError
-from loom_cache.prefetches import lookups_of
+from loom_cache.prefetches import asks, lookups_of
 from loom_cache.query import CachedQuery, sql_of
 
 ModelT = TypeVar("ModelT", bound=models.Model)
+
+_PROCESS = uuid4().hex
 
 declared_repositories: list[type[CachedRepository[Any]]] = []
 """Every repository class of this process, for the system checks."""
@@ -62,6 +65,8 @@ class CachedRepository(ReadingAPI[ModelT]):
                 f"{cls.__qualname__}.queryset is a {type(declared).__name__}; give a QuerySet, "
                 f"such as Article.objects.all()."
             )
+        if cls.model is not None and not _is_model(cls.model):
+            raise _names_no_model(cls)
         if declared is not None:
             cls.model = declared.model
         elif cls.model is None:
@@ -87,19 +92,18 @@ class CachedRepository(ReadingAPI[ModelT]):
         if self.queryset is not None:
             made: QuerySet[Any] = self.queryset.all()
             return made
-        if self.model is None:
-            name = type(self).__name__
-            raise ConfigurationError(
-                f"{name} declares neither `model` nor `queryset`; give it one of them, such as "
-                f"`class {name}(CachedRepository[Article]): model = Article`."
-            )
         found: QuerySet[Any] = self.model._default_manager.all()
         return found
 
     # What the plans want to know. ---------------------------------------------------------------
 
     def _query(self) -> CachedQuery[ModelT]:
+        if not isinstance(self.model, type):
+            raise _names_no_model(type(self))
         return CachedQuery(self)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} of {getattr(self.model, '__name__', None)}>"
 
     def base(self) -> QuerySet[Any]:
         """The QuerySet to replay a chain on."""
@@ -129,8 +133,7 @@ class CachedRepository(ReadingAPI[ModelT]):
 
     def identity(self, alias: str) -> bytes:
         """What tells this repository's questions, asked here and now, from all others."""
-        database = connections.settings.get(alias) or connections[alias].settings_dict
-        place = (alias, str(database["NAME"]), str(database["HOST"]), str(database["PORT"]))
+        place = _place(alias)
         known = self._identities.get(place)
         if known is None:
             known = self._identities[place] = keys.canonical(
@@ -141,7 +144,8 @@ class CachedRepository(ReadingAPI[ModelT]):
     def _circumstances(self, alias: str) -> bytes:
         varied = self.vary()
         zone = timezone.get_current_timezone_name() if settings.USE_TZ else None
-        here = keys.canonical((zone, varied, watch.testcase_token(alias)))
+        # State is not wanted in a repository, but where there is some, answers depend on it.
+        here = keys.canonical((zone, varied, watch.testcase_token(alias), vars(self) or None))
         return here + self._base_spelled(alias) if self._in_context else here
 
     def _base_spelled(self, alias: str) -> bytes:
@@ -169,13 +173,33 @@ class CachedRepository(ReadingAPI[ModelT]):
         return in_force.ttl_for(self.model._meta.label, many=many)
 
 
+def _is_model(value: object) -> bool:
+    return isinstance(value, type) and issubclass(value, models.Model)
+
+
+def _names_no_model(cls: type) -> ConfigurationError:
+    name = cls.__qualname__
+    return ConfigurationError(
+        f"{name} names no model; write `class {name}(CachedRepository[Article])`, or give it "
+        f"`model` (a class) or `queryset`."
+    )
+
+
+def _place(alias: str) -> tuple[str, ...]:
+    """Which database an alias means. One in memory is this process's own."""
+    database = connections.settings.get(alias) or connections[alias].settings_dict
+    name = str(database["NAME"])
+    own = f"{_PROCESS}-{os.getpid()}" if "memory" in name and "sqlite" in database["ENGINE"] else ""
+    return (alias, name, str(database["HOST"]), str(database["PORT"]), own)
+
+
 def _model_of_bases(cls: type) -> type[models.Model] | None:
     """The model in `CachedRepository[Article]`."""
     for base in vars(cls).get("__orig_bases__", ()):
         if get_origin(base) is not None:
             for argument in get_args(base):
-                if isinstance(argument, type) and issubclass(argument, models.Model):
-                    return argument
+                if _is_model(argument):
+                    return argument  # type: ignore[no-any-return]
     return None
 
 
@@ -185,8 +209,7 @@ def _made_by_code(cls: type[CachedRepository[Any]]) -> bool:
         return True
     if cls.queryset is not None:
         return False
-    manager = type(cls.model._default_manager)
-    return manager.get_queryset is not BaseManager.get_queryset
+    return asks(cls.model._default_manager)
 
 
 def check_seconds(name: str, value: Any) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.core import mail
 from django.core.checks import CheckMessage
 from django.test import override_settings
 
@@ -189,8 +190,9 @@ def test_labels_are_not_judged_while_the_settings_are_wrong() -> None:
     ],
 )
 def test_memory_is_warned_about_where_there_will_be_several_processes(
-    debug: bool, raw: dict[str, Any], warned: bool
+    debug: bool, raw: dict[str, Any], warned: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.delattr(mail, "outbox")  # as outside of Django's test runner
     with override_settings(LOOM_CACHE=raw, DEBUG=debug):
         found: list[CheckMessage] = checks.check_store_is_shared()
     assert [message.id for message in found] == (["loom_cache.W001"] if warned else [])

@@ -195,7 +195,7 @@ def test_flush_of_a_model_makes_what_is_cached_of_it_unreadable() -> None:
     article()
     authors.get(pk=ONE)
     assert run("flush", "news.Article") == (
-        "Bumped 1 counters of news.Article: what was cached before is not read again.\n"
+        "Bumped 1 counter of news.Article: what was cached before is not read again.\n"
     )
     assert not is_warm(article)
     assert is_warm(lambda: authors.get(pk=ONE))
@@ -244,13 +244,13 @@ def test_flush_of_all_makes_everything_unreadable() -> None:
 
 def test_a_dry_run_says_what_would_be_bumped_and_bumps_nothing() -> None:
     article()
-    assert run("flush", "news.Article", "--dry-run") == "Would bump 1 tags of news.Article.\n"
+    assert run("flush", "news.Article", "--dry-run") == "Would bump 1 counter of news.Article.\n"
     run("flush", "--all", "--dry-run")
     assert is_warm(article)
 
 
 def test_flush_says_that_nothing_was_cached() -> None:
-    assert run("flush", "news.Tag") == "Nothing was cached of news.Tag.\n"
+    assert run("flush", "news.Tag") == "Nothing is cached of news.Tag.\n"
 
 
 def test_flush_reaches_the_processes_that_share_the_store(server: RedisServer) -> None:

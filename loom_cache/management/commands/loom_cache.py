@@ -20,15 +20,16 @@ class Command(BaseCommand):
     def add_arguments(self, parser: CommandParser) -> None:
         actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
         inspect = actions.add_parser("inspect", help="Show generation counters.")
-        inspect.add_argument("labels", nargs="*", metavar="LABEL", help=_LABEL)
+        inspect.add_argument("labels", nargs="*", metavar="LABEL", help=f"{_LABEL}; default: all.")
         inspect.add_argument("--pk", help="Only the counter of this row (of one model).")
         inspect.add_argument("--limit", type=_positive, default=100, help="Rows shown (100).")
         inspect.add_argument("--format", choices=("table", "json"), default="table")
         flush = actions.add_parser(
             "flush", help="Bump generations, so that nothing cached before can be read."
         )
-        flush.add_argument("labels", nargs="*", metavar="LABEL", help=_LABEL)
-        flush.add_argument("--pk", nargs="+", default=[], help="Only these rows (of one model).")
+        flush.add_argument("labels", nargs="*", metavar="LABEL", help=f"{_LABEL}.")
+        rows = "Only these rows of one model, whose label stands before."
+        flush.add_argument("--pk", nargs="+", action="extend", default=[], help=rows)
         flush.add_argument("--all", action="store_true", help="Every model.")
         flush.add_argument("--dry-run", action="store_true", help="Only say what would be bumped.")
 
@@ -45,17 +46,23 @@ class Command(BaseCommand):
             raise CommandError(str(error)) from error
 
     def inspect(self, options: dict[str, Any]) -> None:
-        found = inspection.counters_of(options["labels"], pk=options["pk"], limit=options["limit"])
+        limit, pk = options["limit"], options["pk"]
+        found, total = inspection.counters_of(options["labels"], pk=pk, limit=limit)
         if options["format"] == "json":
             self.stdout.write(json.dumps([inspection.as_dict(one) for one in found], indent=2))
         elif found:
             self.stdout.write(_table([HEADINGS, *map(_row, found)]))
+            if total > limit:
+                self.stdout.write(f"{limit} of {total} counters; see more with --limit.")
+        elif pk is not None:
+            self.stdout.write(f"Row {pk} has no counter: it is not cached.")
         else:
             self.stdout.write("There are no counters: nothing is cached.")
 
     def flush(self, options: dict[str, Any]) -> None:
         if not options["labels"] and not options["all"]:
-            raise CommandError("Say what to flush: labels such as shop.Article, or --all.")
+            hint = ", before --pk" if options["pk"] else ", or --all"
+            raise CommandError(f"Say what to flush: labels such as shop.Article{hint}.")
         if options["labels"] and options["all"]:
             raise CommandError("Give labels or --all, not both.")
         done = inspection.flush(
@@ -64,10 +71,10 @@ class Command(BaseCommand):
             everything=options["all"],
             dry=options["dry_run"],
         )
-        self.stdout.write(_said(done, options["pk"]))
+        self.stdout.write(_said(done, options["pk"], dry=options["dry_run"]))
 
 
-_LABEL = "app_label or app_label.Model; default: all."
+_LABEL = "app_label or app_label.Model"
 
 
 def _positive(text: str) -> int:
@@ -89,11 +96,12 @@ def _table(rows: Sequence[Sequence[str]]) -> str:
     )
 
 
-def _said(done: Flushed, pks: Sequence[str]) -> str:
-    rows = f", rows {', '.join(pks)}" if pks else ""
+def _said(done: Flushed, pks: Sequence[str], *, dry: bool) -> str:
+    rows = f", {'rows' if len(pks) > 1 else 'row'} {', '.join(pks)}" if pks else ""
     what = f"{', '.join(done.models)}{rows}"
-    if done.counters is None:
-        return f"Would bump {len(done.tags)} tags of {what}."
     if done.counters == 0:
-        return f"Nothing was cached of {what}."
-    return f"Bumped {done.counters} counters of {what}: what was cached before is not read again."
+        return f"Nothing is cached of {what}."
+    number = f"{done.counters} counter{'' if done.counters == 1 else 's'} of {what}"
+    if dry:
+        return f"Would bump {number}."
+    return f"Bumped {number}: what was cached before is not read again."
