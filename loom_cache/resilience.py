@@ -84,7 +84,7 @@ class Breaker:
             logger.warning(
                 "The cache store does not answer (%s): reads go to the database and "
                 "invalidations are queued until it is back.",
-                error,
+                str(error or "an invalidation was lost").rstrip("."),
             )
 
     def _probe(self) -> None:
