@@ -34,6 +34,7 @@ serve: $(INSTALLED)
 	@$(BIN)/python manage.py migrate --verbosity 0
 	@$(BIN)/python manage.py load_news
 	@echo "The news is at http://$(ADDRESS):$(PORT)/ (stop with Ctrl-C)."
+	@case "$$LOOM_CACHE_LOCATION" in memory:*) echo "Its cache is in the server's memory, so writes of other processes show late: name a Redis in LOOM_CACHE_LOCATION to share one.";; esac
 	@exec $(BIN)/uvicorn testproject.asgi:application --host $(ADDRESS) --port $(PORT) --log-level warning
 
 # Tests start servers of their own: only the programs have to be there.
