@@ -88,8 +88,11 @@ class QueryPlan:
         operation: str,
         args: tuple[Any, ...] = (),
         kwargs: dict[str, Any] | None = None,
+        *,
+        identity: bytes | None = None,
     ) -> None:
         self.query = query
+        self.identity = identity
         self.operation = operation
         self.label = query.model._meta.label
         self.fresh = query.refreshes
@@ -106,7 +109,7 @@ class QueryPlan:
         verb = "get" if self.operation == "get_or_none" else self.operation
         shape = query.shape
         try:
-            identity = repository.identity(self._alias)
+            identity = self.identity = self.identity or query.identity()
             ending = keys.canonical((verb, *self.args)) + keys.canonical(self.kwargs)
             asked = query.spelled
             if asked is None:
@@ -127,7 +130,7 @@ class QueryPlan:
         )
         return Part(
             key=key,
-            required=(tags.of_table(self._table), own, *query.repository.declared()),
+            required=(tags.of_table(self._table), own, *query.declared()),
             ttl=query.repository.seconds(query.seconds, many=self.operation not in _SINGLE),
             missing_ttl=_settings().missing_ttl,
         )
@@ -315,10 +318,11 @@ class BulkPlan(RowsPlan):
 
     def __init__(self, query: CachedQuery[Any], rows: Sequence[tables.Row]) -> None:
         self._rows = rows
-        self._single = [
-            RowsPlan(query.followed_by("filter", (), {"pk": row}), "get") for row in rows
-        ]
         super().__init__(query, "in_bulk")
+        self._single = [
+            RowsPlan(query.followed_by("filter", (), {"pk": row}), "get", identity=self.identity)
+            for row in rows
+        ]
         self.shape = self._single[0].shape
         self._refusal = self._single[0]._refusal
         self.parts = [plan.parts[0] for plan in self._single]

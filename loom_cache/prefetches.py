@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from functools import lru_cache
 from typing import Any
 
+from django.apps import apps
 from django.core.exceptions import EmptyResultSet, FieldDoesNotExist
 from django.db import models
 from django.db.models import Prefetch, QuerySet
+from django.db.models.manager import BaseManager
 
 from loom_cache import sql, tables
 
@@ -33,6 +36,42 @@ def lookups_of(queryset: Any) -> tuple[Any, ...]:
     """What it prefetches: strings and Prefetch objects."""
     found: tuple[Any, ...] = queryset._prefetch_related_lookups
     return found
+
+
+def asking_managers(
+    model: type[models.Model], lookups: Iterable[Any]
+) -> Iterator[BaseManager[Any]]:
+    """Managers with a get_queryset() of their own that these prefetches go through: what it gives
+    may depend on who asks."""
+    for lookup in lookups:
+        through = lookup.prefetch_through if isinstance(lookup, Prefetch) else str(lookup)
+        given = lookup.queryset if isinstance(lookup, Prefetch) else None
+        parts = through.split("__")
+        yield from _managers_along(model, tuple(parts if given is None else parts[:-1]))
+        if isinstance(given, QuerySet):
+            yield from asking_managers(given.model, lookups_of(given))
+
+
+@lru_cache(maxsize=4096)
+def _managers_along(
+    model: type[models.Model], parts: tuple[str, ...]
+) -> tuple[BaseManager[Any], ...]:
+    along = list(_models_along(model, parts))
+    if None in along:  # it may lead anywhere
+        along = list(apps.get_models())
+    managers = (
+        manager
+        for each in along
+        if each is not None
+        for manager in (each._default_manager, each._base_manager)
+    )
+    return tuple(filter(asks, managers))
+
+
+def asks(manager: BaseManager[Any]) -> bool:
+    """Whether the manager makes its QuerySets by code of its own, which may look who is there."""
+    kind: Any = type(manager)
+    return kind.get_queryset is not BaseManager.get_queryset
 
 
 def _of_given(queryset: QuerySet[Any]) -> tuple[set[str], bool]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import UUID
 
@@ -17,7 +17,7 @@ from django.utils.functional import Promise
 from loom_cache import keys, tables
 from loom_cache.api import ReadingAPI
 from loom_cache.exceptions import ConfigurationError, UnsupportedValue
-from loom_cache.prefetches import lookups_of
+from loom_cache.prefetches import asking_managers, lookups_of
 
 if TYPE_CHECKING:
     from loom_cache.repository import CachedRepository
@@ -44,6 +44,8 @@ class CachedQuery(ReadingAPI[Row]):
         """The same without the values: questions of one shape touch the same tables."""
         self.row: tables.Row | None = None
         """The primary key, if the chain fixes it."""
+        self.within: tuple[CachedQuery[Any], ...] = ()
+        """Cached queries among its arguments."""
         self.by_row = True
         self.seconds: float | None = None
         self.refreshes = False
@@ -83,14 +85,33 @@ class CachedQuery(ReadingAPI[Row]):
         """What Subquery and Exists take from a QuerySet."""
         return self.as_argument().query
 
+    def identity(self) -> bytes:
+        """What tells the question, asked here and now, from the same words elsewhere."""
+        repository = self.repository
+        parts = [repository.identity(self.database), *(each.identity() for each in self.within)]
+        if not repository.static:
+            parts += [
+                keys.canonical(sql_of(manager.get_queryset()))
+                for manager in asking_managers(self.model, self._lookups())
+            ]
+        return b"".join(parts)
+
+    def declared(self) -> tuple[str, ...]:
+        """The tags of every `depends_on`."""
+        tags = self.repository.declared()
+        return tags + tuple(tag for each in self.within for tag in each.declared())
+
+    def _lookups(self) -> list[Any]:
+        """What it prefetches: strings and Prefetch objects."""
+        steps = (args for method, args, _ in self.steps if method == "prefetch_related")
+        given = (lookup for args in steps for lookup in args if lookup is not None)
+        return [*self.repository.base_prefetches(), *given]
+
     def prefetches(self) -> dict[str, Prefetch[Any]]:
         """Prefetch objects with querysets of their own, by the path they fill."""
-        steps = (args for method, args, _ in self.steps if method == "prefetch_related")
-        given = [lookup for args in steps for lookup in args]
-        found = [*self.repository.base_prefetches(), *map(_as_queryset, given)]
         return {
             one.prefetch_to: one
-            for one in found
+            for one in map(_as_queryset, self._lookups())
             if isinstance(one, Prefetch) and one.queryset is not None
         }
 
@@ -116,6 +137,7 @@ class CachedQuery(ReadingAPI[Row]):
                 made.row = row
         made.steps = (*self.steps, (method, frozen, named))
         made.by_row = self.by_row and method in _BY_ROW
+        made.within = (*self.within, *_queries_in((*frozen, *named.values())))
         made._spell(method, frozen, named)
         return made
 
@@ -242,13 +264,26 @@ def _asks(value: Any) -> bool:
 _PLAIN = frozenset((int, str, UUID))
 
 
+def _queries_in(value: Any) -> Iterator[CachedQuery[Any]]:
+    if isinstance(value, ReadingAPI):
+        yield value._query()
+    elif isinstance(value, Prefetch):
+        yield from _queries_in(value.queryset)
+    elif isinstance(value, Q):
+        yield from _queries_in(tuple(value.children))
+    elif type(value) in (list, tuple) and not _PLAIN.issuperset(map(type, value)):
+        for item in value:
+            yield from _queries_in(item)
+
+
 def _spelling(value: Any) -> Any:
-    """What stands for an argument in the key: a query by its own spelling or by its SQL."""
+    """What stands for an argument in the key: a query by its own spelling (who asks it is looked
+    at when it is read) or by its SQL."""
     if isinstance(value, ReadingAPI):
         query = value._query()
         if query.spelled is None:
-            return _spelling(query.as_argument())
-        return ("cached query", query.repository.identity(query.database), query.spelled)
+            raise UnsupportedValue("Only its SQL, when it is read, can spell this query.")
+        return ("cached query", query.spelled)
     if isinstance(value, QuerySet):
         return ("queryset", value.model, *sql_of(value))
     if isinstance(value, Prefetch) and value.queryset is not None:

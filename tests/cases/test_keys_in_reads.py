@@ -19,6 +19,7 @@ from django.db.models import (
     Max,
     Min,
     OuterRef,
+    Prefetch,
     Q,
     QuerySet,
     Subquery,
@@ -36,7 +37,7 @@ from testproject.news.models import Article, Author
 from tests.cases import stored
 from tests.cases.conftest import Ask, outcomes, statements
 from tests.fieldapp.same import assert_same
-from tests.library.models import Country, Memo, tenant
+from tests.library.models import Country, Memo, Shelf, tenant
 from tests.services.redis import RedisServer
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -111,7 +112,7 @@ class LoudArticles(CachedRepository[Article]):
 
 articles = Articles()
 countries = Countries()
-memos = Memos()
+memos: Any = Memos()  # Django's stubs know only QuerySets as arguments
 
 
 @pytest.fixture(autouse=True)
@@ -451,6 +452,106 @@ def test_a_query_that_looks_who_asks_does_so_as_a_part_of_another(ask: Ask) -> N
     for owner in ("ada", "ben", "ada"):
         with while_set(tenant, owner):
             assert texts(ask(query, "list")) == [f"{owner}'s"]
+
+
+class EverybodysMemos(CachedRepository[Memo]):
+    queryset = Memo.everybodys.all()
+
+
+everybodys_memos = EverybodysMemos()
+
+WITHIN: dict[str, Any] = {
+    "in": everybodys_memos.filter(pk__in=memos.values("pk")),
+    "in a repository": everybodys_memos.filter(pk__in=memos),
+    "in a Q": everybodys_memos.filter(Q(pk__in=memos.values("pk"))),
+    "in one in another": everybodys_memos.filter(
+        pk__in=everybodys_memos.filter(pk__in=memos.values("pk")).values("pk")
+    ),
+    "in one of another kind": everybodys_memos.filter(
+        pk__in=memos.filter(Q(pk__in=Memo.everybodys.all())).values("pk")
+    ),
+    "intersection": everybodys_memos.intersection(memos),
+}
+
+
+@pytest.mark.usefixtures("memo_of_each")
+@pytest.mark.parametrize("query", WITHIN.values(), ids=WITHIN)
+def test_who_asks_is_looked_at_by_a_query_within_another(ask: Ask, query: Any) -> None:
+    for outcome in ("miss", "hit"):
+        for owner in ("ada", "ben"):
+            with while_set(tenant, owner), outcomes(outcome):
+                assert texts(ask(query, "list")) == [f"{owner}'s"]
+
+
+class Shelves(CachedRepository[Shelf]):
+    model = Shelf
+
+
+class ShelvesWithMemos(CachedRepository[Shelf]):
+    queryset = Shelf.objects.prefetch_related("memos")
+
+
+shelves = Shelves()
+
+PREFETCHED: dict[str, Any] = {
+    "by name": shelves.prefetch_related("memos"),
+    "by the base": ShelvesWithMemos().all(),
+    "by a Prefetch": shelves.prefetch_related(Prefetch("memos")),
+    "by a cached query": shelves.prefetch_related(Prefetch("memos", memos.all())),
+    "beyond another": shelves.prefetch_related("below__memos", "memos"),
+    "beyond a Prefetch": shelves.prefetch_related(
+        Prefetch("below", Shelf.objects.prefetch_related("memos")), "memos"
+    ),
+    "beyond an attribute": shelves.prefetch_related(
+        Prefetch("below", to_attr="under"), "under__memos", "memos"
+    ),
+}
+
+
+@pytest.mark.parametrize("query", PREFETCHED.values(), ids=PREFETCHED)
+def test_who_asks_is_looked_at_by_the_managers_that_prefetches_go_through(
+    ask: Ask, query: Any
+) -> None:
+    top = Shelf.objects.create(name="top")
+    low = Shelf.objects.create(name="low", above=top)
+    for owner in ("ada", "ben"):
+        for shelf in (top, low):
+            Memo.everybodys.create(owner=owner, text=f"{owner}'s", shelf=shelf)
+    for outcome in ("miss", "hit"):
+        for owner in ("ada", "ben"):
+            with while_set(tenant, owner), outcomes(outcome):
+                found = ask(query.filter(pk=top.pk), "get")
+            assert texts(found.memos.all()) == [f"{owner}'s"]
+            below = getattr(found, "under", None) or found._prefetched_objects_cache.get("below")
+            for shelf in below or ():
+                assert texts(shelf.memos.all()) == [f"{owner}'s"]
+
+
+def test_a_query_within_another_varies_with_what_its_repository_says(
+    ask: Ask, article: Article
+) -> None:
+    query = articles.filter(pk__in=VaryingArticles().values("pk"))
+    for outcome in ("miss", "hit"):
+        for spoken in ("en", "de"):
+            with while_set(language, spoken), outcomes(outcome):
+                assert ask(query, "list") == [article]
+
+
+def test_a_query_within_another_brings_what_its_repository_depends_on(
+    ask: Ask, article: Article
+) -> None:
+    query = articles.filter(author__in=DependentAuthors().filter(name="Ada"))
+    ask(query, "list")
+    with outcomes("hit"):
+        ask(query, "list")
+    Country.objects.create(code="SE")
+    with outcomes("miss"):
+        ask(query, "list")
+
+
+class DependentAuthors(CachedRepository[Author]):
+    model = Author
+    depends_on = (Country,)
 
 
 def test_a_get_queryset_that_looks_around_is_asked_at_every_read(ask: Ask, author: Author) -> None:

@@ -158,6 +158,7 @@ class Memo(models.Model):
 
     owner = models.CharField(max_length=50)
     text = models.CharField(max_length=50)
+    shelf = models.ForeignKey(Shelf, on_delete=models.CASCADE, null=True, related_name="memos")
 
     objects = OfTenant()
     everybodys = models.Manager["Memo"]()
