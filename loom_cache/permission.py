@@ -9,7 +9,6 @@ from functools import update_wrapper
 from typing import Any, Protocol, TypeVar, cast
 
 from asgiref.sync import iscoroutinefunction
-from django.db import connections
 
 from loom_cache import config, watch
 from loom_cache.exceptions import ConfigurationError
@@ -118,7 +117,9 @@ def refused_by(found: Iterable[Connection], *, on_loop: bool) -> str | None:
     return None
 
 
-def refused_here() -> str | None:
-    """The same, asked by a load in its own thread once it is done: what was read there may be
-    another transaction's view, whatever was known of it before."""
-    return refused_by(connections.all(initialized_only=True), on_loop=False)
+def refused_here(*, on_loop: bool = False) -> str | None:
+    """The same, asked by a load once it is done: what was read may be another transaction's view,
+    whatever was known of it before."""
+    if not on_loop and watch.in_testcase_of_another_thread():
+        return "test case"
+    return refused_by(watch.callers_connections(), on_loop=on_loop)
