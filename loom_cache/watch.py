@@ -73,8 +73,9 @@ _recorders: ContextVar[Recorder | None] = ContextVar("loom_cache.recorder", defa
 installed = False
 """Whether connections are watched; without it nothing may be cached."""
 
-cache_in_testcases = False
-"""Set by loom_cache.testing: reads inside TestCase's own atomic blocks use the cache."""
+cache_in_testcases: str | None = None
+"""Set by loom_cache.testing to a name of its own: reads inside TestCase's own atomic blocks use the
+cache."""
 
 
 @dataclass(slots=True)
@@ -202,7 +203,9 @@ def _see_statement(
         error = raised
         raise
     finally:
-        if statement.control in ("commit", "rollback"):
+        if statement.control in ("commit", "rollback") or (
+            statement.control == "release" and not in_transaction(connection)
+        ):
             _end(connection)
         if statement.control is not None or error is not None:
             _note_what_sql_began(connection)
@@ -250,7 +253,7 @@ def _remember(connection: Connection) -> None:
         reference
         for reference in used
         if (other := reference()) is not None
-        and (other.alias != connection.alias or in_transaction(other))
+        and (other.alias != connection.alias or other.in_atomic_block or in_transaction(other))
     ]
     _used.set((*kept, weakref.ref(connection)))
 
@@ -269,7 +272,7 @@ def in_transaction(connection: Connection) -> bool:
     them has not been switched on.
     """
     blocks = connection.atomic_blocks
-    if cache_in_testcases and testcase_block(connection) is not None:
+    if in_caching_testcase(connection):
         return any(not getattr(block, "_from_testcase", False) for block in blocks)
     state: _State | None = connection.__dict__.get(_STATE)
     begun = state is not None and state.begun
@@ -289,16 +292,30 @@ def testcase_block(connection: Connection) -> object | None:
     )
 
 
+def in_caching_testcase(connection: Connection) -> bool:
+    """Whether reads inside the TestCase that the connection is in use the cache."""
+    return cache_in_testcases is not None and testcase_block(connection) is not None
+
+
 def testcase_token(alias: str) -> str | None:
-    """A name for the TestCase whose data this code sees, where caching in it is switched on."""
-    if not cache_in_testcases:
+    """A name for the TestCase whose data this code sees, where caching in it is switched on, and
+    for the time since it was: what was written before has bumped nothing."""
+    if cache_in_testcases is None:
         return None
     blocks = (testcase_block(one) for one in callers_connections() if one.alias == alias)
     block = next(filter(None, blocks), None)
     if block is None:
         return None
     token: str = block.__dict__.setdefault("_loom_cache_token", uuid4().hex)
-    return token
+    return f"{cache_in_testcases}:{token}"
+
+
+def in_testcase_of_another_thread() -> bool:
+    """Whether the caller is in a TestCase whose data this thread does not see."""
+    if cache_in_testcases is None:
+        return False
+    own = list(connections.all(initialized_only=True))
+    return any(testcase_block(one) is not None for one in callers_connections() if one not in own)
 
 
 def ended_caching(connection: Connection) -> bool:
@@ -316,6 +333,7 @@ def sees_each_commit(connection: Connection, *, may_ask: bool) -> bool:
     if connection.vendor != "postgresql":
         return False
     state: _State = connection.__dict__[_STATE] if _STATE in connection.__dict__ else _State()
+    may_ask = may_ask and connections[connection.alias] is connection  # and no other thread's
     if state.isolation is None and may_ask and not connection.needs_rollback:
         with connection.cursor() as cursor:
             cursor.execute("SHOW transaction_isolation")

@@ -66,7 +66,7 @@ class _Writes:
 
     def before(self, connection: Connection) -> None:
         settle(connection)
-        if not watch.in_transaction(connection):
+        if _is_over(connection):
             _flush(connection)  # the transaction ended where nobody sees it: set_autocommit(True)
 
     def executed(self, connection: Connection, done: Executed) -> None:
@@ -96,7 +96,7 @@ class _Writes:
             pending.roll_back_to(statement.savepoint)
         elif statement.control == "release":
             pending.release(statement.savepoint)
-            if not watch.in_transaction(connection):  # caching inside TestCase is switched on
+            if _is_over(connection):  # a savepoint of SQLite was the transaction
                 _flush(connection)
 
     def _raw_end(self, connection: Connection) -> None:
@@ -213,10 +213,20 @@ def _commits_when_fetched(connection: Connection, statement: sql.Statement) -> b
 
 
 def _note(connection: Connection, changes: Changes) -> None:
-    if watch.in_transaction(connection):
+    if _waits_for_commit(connection):
         _pending(connection).add(changes)
     else:
         bump(changes)
+
+
+def _waits_for_commit(connection: Connection) -> bool:
+    """Where caching inside TestCase is switched on nothing is ever committed, and nobody reads what
+    its blocks write but code on the same connection."""
+    return watch.in_transaction(connection) and not watch.in_caching_testcase(connection)
+
+
+def _is_over(connection: Connection) -> bool:
+    return not (watch.in_transaction(connection) or watch.in_caching_testcase(connection))
 
 
 def _pending(connection: Connection) -> Pending:
@@ -264,7 +274,7 @@ def defer(model: type[models.Model], changes: Changes) -> bool:
     `model` is written to; False if there is none."""
     alias = router.db_for_write(model)
     for connection in watch.callers_connections():
-        if connection.alias == alias and watch.in_transaction(connection):
+        if connection.alias == alias and _waits_for_commit(connection):
             _pending(connection).add(changes)
             return True
     return False
@@ -278,7 +288,7 @@ def _name_row(sender: type[models.Model], instance: models.Model, using: str, **
     # Outside a transaction the statement itself was bumped, and needs no second round trip.
     connection = connections[using]
     table = tables.name_of(sender)
-    if tables.among([table]) and watch.in_transaction(connection):
+    if tables.among([table]) and _waits_for_commit(connection):
         row = tables.as_row(sender._meta.pk, instance.pk)
         # A key of another type is no row's name: the statement has named the whole table.
         _pending(connection).add({table: Change(rows=set() if row is None else {row})})
@@ -287,7 +297,7 @@ def _name_row(sender: type[models.Model], instance: models.Model, using: str, **
 def _name_links(sender: type[models.Model], using: str, action: str, **_: object) -> None:
     connection = connections[using]
     table = tables.name_of(sender)
-    if action.startswith("post_") and tables.among([table]) and watch.in_transaction(connection):
+    if action.startswith("post_") and tables.among([table]) and _waits_for_commit(connection):
         _pending(connection).add({table: Change()})
 
 
