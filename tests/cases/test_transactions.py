@@ -1,6 +1,7 @@
 """Transactions (cases 27-33): others see a write from its commit on and not before, the writer sees
 its own at once, and what was rolled back leaves nothing."""
 
+import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
@@ -20,7 +21,7 @@ from django.http import HttpRequest, HttpResponse
 from django.test import AsyncClient, Client, override_settings
 from django.urls import path
 
-from loom_cache import CachedRepository, invalidate, metrics
+from loom_cache import CachedRepository, cached_query, invalidate, metrics
 from testproject.news.models import Article, Author, Comment, Tag
 from tests.cases.conftest import Ask, outcomes
 from tests.cases.interleaving import (
@@ -39,6 +40,10 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 class PlainArticles(CachedRepository[Article]):
     model = Article
+
+    @cached_query
+    async def arenamed(self) -> int:
+        return await Article.objects.filter(title="New").acount()
 
 
 class PlainAuthors(CachedRepository[Author]):
@@ -483,6 +488,28 @@ def test_what_a_raw_transaction_reads_from_its_old_snapshot_is_not_kept(
     assert title_of(ask, article) == "New"
 
 
+@pytest.mark.usefixtures("postgresql")
+@pytest.mark.parametrize("terminal", ["count", "renamed"])
+def test_what_is_read_in_a_transaction_that_another_task_left_open_is_not_kept(
+    store: str, article: Article, elsewhere: Elsewhere, terminal: str
+) -> None:
+    """Tasks share the thread of synchronous code, and with it the connection."""
+    renamed: Any = articles if terminal == "renamed" else articles.filter(title="New")
+
+    def take_snapshot() -> None:
+        execute("BEGIN ISOLATION LEVEL REPEATABLE READ")
+        Author.objects.count()
+
+    async def read_after_somebody_began() -> None:
+        await asyncio.create_task(sync_to_async(take_snapshot)())
+        elsewhere.do(lambda: retitle(article))
+        assert await getattr(renamed, f"a{terminal}")() == 0
+        await sync_to_async(execute)("ROLLBACK")
+
+    async_to_sync(read_after_somebody_began)()
+    assert async_to_sync(getattr(renamed, f"a{terminal}"))() == 1
+
+
 OWN_WRITES: list[Callable[[Article], object]] = [
     retitle,
     lambda article: Article.objects.filter(pk=article.pk).update(title="New"),
@@ -518,6 +545,25 @@ def test_a_transaction_sees_its_own_write_although_other_connections_were_used_s
     with transaction.atomic():
         retitle(article)
         assert async_to_sync(read_after_using_another_thread)() == "New"
+
+
+def test_a_read_in_another_thread_than_the_transaction_it_belongs_to_goes_past_the_cache(
+    store: str, article: Article
+) -> None:
+    """Which must not ask that thread's connection for its isolation."""
+
+    def read() -> str:
+        with outcomes("bypass"):
+            title = articles.get(pk=article.pk).title
+        connections.close_all()
+        return title
+
+    async def read_in_another_thread() -> str:
+        return await sync_to_async(read, thread_sensitive=False)()
+
+    with transaction.atomic():
+        Author.objects.count()
+        assert async_to_sync(read_in_another_thread)() == "Old"
 
 
 def _count_with_own_connection() -> None:
