@@ -176,7 +176,9 @@ class CallPlan:
                 f"{call.name} was called with {type(repository).__name__}."
             )
         self._call, self._repository = call, repository
-        self._args, self._kwargs = args, kwargs
+        # Out of reach of later changes: the key is made now, the method may run later.
+        self._args = tuple(map(keys.freeze, args))
+        self._kwargs = {name: keys.freeze(value) for name, value in kwargs.items()}
         self.codec = call.codec
         self.label = repository.model._meta.label
         self.operation = call.method.__name__
@@ -185,7 +187,7 @@ class CallPlan:
         identity = repository.identity(alias)
         owner = type(repository)
         name = keys.canonical((owner.__module__, owner.__qualname__, repr(self.codec.annotation)))
-        spelled = call.spelled(repository, args, kwargs)
+        spelled = call.spelled(repository, self._args, self._kwargs)
         self.shape = shape_of(keys.canonical((owner.__module__, owner.__qualname__, call.name)))
         settings = config.current() or config.CacheConfig()
         self.parts: Sequence[Part] = (
@@ -251,6 +253,8 @@ class CallPlan:
             return "larger than MAX_VALUE_BYTES"
         if self.shape.refusal is None:
             self.shape.refusal = seen_refusal(seen)
+        if seen.private:
+            return self.shape.refusal or "transaction"
         return self.shape.refusal or permission.refused_here(on_loop=self._call.is_async)
 
     def decode(self, at: int, body: msgspec.Raw) -> Any:

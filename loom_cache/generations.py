@@ -108,7 +108,7 @@ class GenerationalDependencyResolver:
 
     async def publish(self, tags: Sequence[str]) -> None:
         """Bump `tags`; what is not acknowledged is queued and retried (W6). Never raises."""
-        if not self.breaker.closed:
+        if self.breaker.has_lost:
             self.breaker.lose(tags)
             return
         try:
@@ -121,7 +121,8 @@ class GenerationalDependencyResolver:
             raise
 
     def publish_sync(self, tags: Sequence[str]) -> None:
-        if not self.breaker.closed:
+        # Reads that failed are no reason not to try: an event loop that was blocked looks so, too.
+        if self.breaker.has_lost:
             self.breaker.lose(tags)
             return
         try:
@@ -148,8 +149,9 @@ def _view(
     generations = {}
     for tag, value in zip(tags, values, strict=True):
         # Whatever is not a number is no counter of ours: it is seeded anew.
-        if value is not None and value.isdigit():
-            generations[tag] = int(value)
+        number = counters.parse(value)
+        if number is not None and number >= 0:
+            generations[tag] = number
     return View(incarnation, list(entries), generations)
 
 

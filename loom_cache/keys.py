@@ -9,6 +9,7 @@ never uses, followed by a letter for its kind.
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import enum
 import hashlib
@@ -78,9 +79,9 @@ def freeze(value: Any) -> Any:
 
 
 def _freeze(value: Any, depth: int) -> Any:
-    if depth > MAX_DEPTH:
-        _too_deep()
     kind = type(value)
+    if depth > MAX_DEPTH:
+        return value  # it has no canonical form anyway
     if kind in (list, tuple, set, frozenset):
         return kind(_freeze(item, depth + 1) for item in value)
     if kind is dict:
@@ -92,6 +93,9 @@ def _freeze(value: Any, depth: int) -> Any:
         return Q.create(children, value.connector, value.negated)
     if issubclass(kind, (Iterator, *_VIEWS)):
         return [_freeze(item, depth + 1) for item in value]
+    if isinstance(value, Model | BaseExpression | list | dict | set):
+        # Django's way to copy a row is to change its key; OrderBy.desc() changes its OrderBy.
+        return copy.copy(value)
     return value
 
 
@@ -221,6 +225,14 @@ def class_path(kind: type) -> str:
         raise UnsupportedValue(
             f"{kind.__qualname__} is defined inside a function, so that its name does not "
             f"identify it in a cache key; move it to the top of its module."
+        )
+    found: Any = sys.modules.get(kind.__module__)
+    for name in kind.__qualname__.split("."):
+        found = getattr(found, name, None)
+    if found is not kind:
+        raise UnsupportedValue(
+            f"{kind.__module__}.{kind.__qualname__} is the name of another class, so that it does "
+            f"not identify this one in a cache key; give each class its own name."
         )
     return f"{kind.__module__}:{kind.__qualname__}"
 

@@ -109,10 +109,7 @@ def refused_by(found: Iterable[Connection], *, on_loop: bool) -> str | None:
     for connection in found:
         if watch.testcase_block(connection) is not None and not watch.cache_in_testcases:
             return "test case"
-        if watch.in_transaction(connection) and (
-            watch.ended_caching(connection)
-            or not watch.sees_each_commit(connection, may_ask=not on_loop)
-        ):
+        if watch.has_own_view(connection, may_ask=not on_loop):
             return "transaction"
     return None
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 from asgiref.sync import sync_to_async
-from django.core.exceptions import FieldError
+from django.core.exceptions import FieldError, SynchronousOnlyOperation
 from django.core.paginator import EmptyPage, Page, PageNotAnInteger, Paginator
 from django.core.signals import setting_changed
 from django.db import NotSupportedError, connections, router
@@ -116,7 +116,8 @@ class QueryPlan:
                 asking = repository.sql_of(query)
                 asked = keys.canonical(asking)
                 shape = keys.canonical(asking[:-1])  # without the parameters
-        except UnsupportedValue:
+        except (UnsupportedValue, SynchronousOnlyOperation):
+            # The latter: its SQL depends on what the database can do, which a loop cannot ask.
             self._refusal = "no canonical form"
             identity = ending = asked = b""
         self.shape = shape_of(keys.canonical(identity) + shape + ending)
@@ -361,12 +362,13 @@ class BulkPlan(RowsPlan):
 def _bulk(
     query: CachedQuery[Any], id_list: Iterable[Any] | None = None, *, field_name: str = "pk"
 ) -> AnyPlan:
+    apart = query.by_row and query.repository.gives_rows_apart()
     if id_list is not None:
         id_list = list(id_list)
-        if not id_list and query.by_row:
+        if not id_list and apart:
             return Known({}, query.model._meta.label, "in_bulk")
     pk = query.model._meta.pk
-    if id_list is not None and query.by_row and field_name in ("pk", pk.name, pk.attname):
+    if id_list is not None and apart and field_name in ("pk", pk.name, pk.attname):
         rows = [tables.as_row(pk, value) for value in id_list]
         known = list(dict.fromkeys(row for row in rows if row is not None))
         if None not in rows and len(known) <= _settings().max_rows:

@@ -91,7 +91,9 @@ def _of_types(raw: Mapping[str, Any]) -> Iterator[Problem]:
         if fault:
             place = f"{SETTING}[{key!r}]"
             yield Problem(
-                "loom_cache.E003", f"{place} cannot be read: {fault}.", f"It should be {MEANINGS[key]}."
+                "loom_cache.E003",
+                f"{place} cannot be read: {fault}.",
+                f"It should be {MEANINGS[key]}.",
             )
 
 

@@ -11,11 +11,12 @@ from uuid import UUID
 
 from django.core.exceptions import EmptyResultSet, FieldError
 from django.db import NotSupportedError, models
-from django.db.models import Prefetch, Q, QuerySet
+from django.db.models import Prefetch, Q, QuerySet, Window
 from django.utils.functional import Promise
 
 from loom_cache import keys, tables
 from loom_cache.api import ReadingAPI
+from loom_cache.counters import MAX_TTL
 from loom_cache.exceptions import ConfigurationError, UnsupportedValue
 from loom_cache.prefetches import asking_managers, lookups_of
 
@@ -136,7 +137,9 @@ class CachedQuery(ReadingAPI[Row]):
             if row is not None and method == "filter":
                 made.row = row
         made.steps = (*self.steps, (method, frozen, named))
-        made.by_row = self.by_row and method in _BY_ROW
+        made.by_row = (
+            self.by_row and method in _BY_ROW and not any(map(_windowed, (*args, *kwargs.values())))
+        )
         made.within = (*self.within, *_queries_in((*frozen, *named.values())))
         made._spell(method, frozen, named)
         return made
@@ -205,7 +208,7 @@ class CachedQuery(ReadingAPI[Row]):
                 f"cache use fresh() or `with bypass():`."
             )
         made = self._copy()
-        made.seconds = seconds
+        made.seconds = min(seconds, MAX_TTL)
         return made
 
     def __bool__(self) -> bool:
@@ -259,6 +262,12 @@ def _asks(value: Any) -> bool:
     if type(value) in (list, tuple, set, frozenset):
         return not _PLAIN.issuperset(map(type, value)) and any(map(_asks, value))
     return isinstance(value, ReadingAPI) or hasattr(value, "resolve_expression")
+
+
+def _windowed(value: Any) -> bool:
+    """Whether an expression looks at other rows of the answer."""
+    sources: Any = getattr(value, "get_source_expressions", tuple)()
+    return isinstance(value, Window) or any(map(_windowed, sources))
 
 
 _PLAIN = frozenset((int, str, UUID))

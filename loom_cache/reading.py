@@ -231,9 +231,10 @@ def _entry(data: bytes | None) -> Entry | None:
     if data is None:
         return None
     try:
-        return _decode_entry(data)
+        entry = _decode_entry(data)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
+    return entry if all(map(tags.is_tag, entry.generations)) else None
 
 
 def _may_be_valid(entry: Entry, part: Part, view: View) -> bool:
@@ -270,13 +271,14 @@ def _share(
     plan: Plan, missing: list[int], view: View, flights: Flights
 ) -> Generator[Request, Any, list[Loaded]]:
     key = tuple(plan.parts[at].key for at in missing)
-    while (flight := flights.get(key)) is not None and flight.may_serve(view):
+    # fresh() joins no load that may have begun before it was asked.
+    while not plan.fresh and (flight := flights.get(key)) is not None and flight.may_serve(view):
         yield Wait(flight)
         if flight.error is not None:
             raise flight.error
         if flight.loaded is None:
             continue  # the leader was cancelled: the first who comes here takes over
-        shared = _copies(plan, missing, flight.loaded)
+        shared = _copies(plan, missing, flight.loaded, view)
         if shared is not None:
             return shared
         break  # its answer cannot be shared: this one is loaded alone
@@ -296,13 +298,19 @@ def _share(
         flight.land()
 
 
-def _copies(plan: Plan, missing: list[int], loaded: list[Loaded]) -> list[Loaded] | None:
-    """Answers of another reader's load as fresh objects; None if they cannot be had."""
+def _copies(
+    plan: Plan, missing: list[int], loaded: list[Loaded], view: View
+) -> list[Loaded] | None:
+    """Answers of another reader's load as fresh objects; None if they cannot be had, or depend on
+    more than is known to be unchanged."""
     copies = []
     for at, one in zip(missing, loaded, strict=True):
-        if one.body is None:
+        if one.body is None or not view.generations.keys() >= set(one.tags):
             return None
-        copies.append(Loaded(plan.decode(at, msgspec.Raw(one.body))))
+        try:
+            copies.append(Loaded(plan.decode(at, msgspec.Raw(one.body))))
+        except CorruptEntry:
+            return None
         _pass_on(one.tags)
     return copies
 

@@ -5,12 +5,15 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, get_args, get_origin
 from uuid import uuid4
 
 from django.conf import settings
+from django.core.exceptions import SynchronousOnlyOperation
 from django.db import connections, models, router
 from django.db.models import QuerySet
+from django.db.models.query import ModelIterable
 from django.utils import timezone
 
 from loom_cache import config, keys, labels, tables, tags, watch, writes
@@ -55,7 +58,7 @@ class CachedRepository(ReadingAPI[ModelT]):
     _made_by_code: ClassVar[bool] = False
     _in_context: ClassVar[bool] = False
     _identities: ClassVar[dict[Any, bytes]]
-    _fixed: ClassVar[tuple[str | None, Sequence[Any]] | None] = None
+    _fixed: ClassVar[tuple[str | None, Sequence[Any], bool] | None] = None
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -117,15 +120,19 @@ class CachedRepository(ReadingAPI[ModelT]):
         """What the base queryset prefetches."""
         return self._of_base()[1]
 
-    def _of_base(self) -> tuple[str | None, Sequence[Any]]:
+    def _of_base(self) -> tuple[str | None, Sequence[Any], bool]:
         """The alias that the base queryset was given, and its prefetches; worked out once where
         it is the same for everybody."""
         cls = type(self)
         known = None if cls._in_context else cls._fixed
         if known is None:
             base: Any = self.get_queryset()
-            known = cls._fixed = (base._db, lookups_of(base))
+            known = cls._fixed = (base._db, lookups_of(base), _is_by_row(base))
         return known
+
+    def gives_rows_apart(self) -> bool:
+        """Whether each row of the base queryset is an instance that no other row decides about."""
+        return self._of_base()[2]
 
     def sql_of(self, query: CachedQuery[Any]) -> tuple[Any, ...]:
         """What stands in the key for a chain whose arguments have no canonical form."""
@@ -143,13 +150,19 @@ class CachedRepository(ReadingAPI[ModelT]):
 
     def _circumstances(self, alias: str) -> bytes:
         varied = self.vary()
-        zone = timezone.get_current_timezone_name() if settings.USE_TZ else None
+        zone = timezone.get_current_timezone() if settings.USE_TZ else None
         # State is not wanted in a repository, but where there is some, answers depend on it.
         here = keys.canonical((zone, varied, watch.testcase_token(alias), vars(self) or None))
         return here + self._base_spelled(alias) if self._in_context else here
 
     def _base_spelled(self, alias: str) -> bytes:
-        return keys.canonical(sql_of(self.get_queryset().using(alias)))
+        base = self.get_queryset().using(alias)
+        try:
+            return keys.canonical(sql_of(base))
+        except SynchronousOnlyOperation:
+            # Compiling it asks the database what it can do: on an event loop another thread must.
+            with ThreadPoolExecutor(1) as pool:
+                return pool.submit(_spelled_elsewhere, base).result()
 
     def key(self, digest: str) -> str:
         """The entry's key, relative to the gateway's prefix."""
@@ -183,6 +196,20 @@ def _names_no_model(cls: type) -> ConfigurationError:
         f"{name} names no model; write `class {name}(CachedRepository[Article])`, or give it "
         f"`model` (a class) or `queryset`."
     )
+
+
+def _spelled_elsewhere(base: QuerySet[Any]) -> bytes:
+    try:
+        return keys.canonical(sql_of(base))
+    finally:
+        connections.close_all()  # of this thread
+
+
+def _is_by_row(base: Any) -> bool:
+    query = base.query
+    windowed = any(one.contains_over_clause for one in query.annotations.values())
+    plain = not (query.distinct or query.is_sliced or query.combinator or windowed)
+    return plain and issubclass(base._iterable_class, ModelIterable)
 
 
 def _place(alias: str) -> tuple[str, ...]:

@@ -48,6 +48,11 @@ class Breaker:
         self._thread: threading.Thread | None = None
         self._stop = threading.Event()
 
+    @property
+    def has_lost(self) -> bool:
+        """Whether bumps wait in the queue."""
+        return bool(self._lost)
+
     def succeeded(self) -> None:
         """Note an answer of the store."""
         self._failures = 0

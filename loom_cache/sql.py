@@ -16,7 +16,7 @@ from typing import Literal
 from loom_cache import lexer
 from loom_cache.lexer import Token
 
-Control = Literal["begin", "commit", "rollback", "savepoint", "rollback to", "release"]
+Control = Literal["begin", "commit", "rollback", "savepoint", "rollback to", "release", "fold"]
 Reach = Literal["none", "insert", "rows", "tables", "everything"]
 
 _VERBS = frozenset(
@@ -33,16 +33,20 @@ _ROUTINES = frozenset("TRIGGER FUNCTION PROCEDURE".split())
 _OPAQUE = frozenset("CALL DO EXECUTE EXEC PREPARE HANDLER".split())
 _VOLATILE = frozenset(
     "CURRENT_TIMESTAMP CURRENT_DATE CURRENT_TIME LOCALTIME LOCALTIMESTAMP SYSDATE SYSTIMESTAMP "
-    "UTC_TIMESTAMP UTC_DATE UTC_TIME CURRENT_USER SESSION_USER TABLESAMPLE".split()
+    "UTC_TIMESTAMP UTC_DATE UTC_TIME CURRENT_USER SESSION_USER USER TABLESAMPLE".split()
 )
 """Words that make an answer differ from one call to the next."""
 _VOLATILE_FUNCTIONS = frozenset(
     "RANDOM RAND NOW STATEMENT_TIMESTAMP CLOCK_TIMESTAMP TRANSACTION_TIMESTAMP TIMEOFDAY AGE "
     "GETDATE CURDATE CURTIME UNIX_TIMESTAMP RANDOMBLOB GEN_RANDOM_UUID UUID UUIDV4 UUIDV7 "
     "UUID_GENERATE_V1 UUID_GENERATE_V4 NEXTVAL CURRVAL LASTVAL PG_BACKEND_PID TXID_CURRENT "
+    "PG_CURRENT_XACT_ID PG_CURRENT_WAL_LSN INET_CLIENT_ADDR INET_CLIENT_PORT "
     "CONNECTION_ID LAST_INSERT_ROWID CHANGES TOTAL_CHANGES CURRENT_SETTING".split()
 )
 """The same before a parenthesis; elsewhere a column or a type may be called so."""
+_NOW_WITHOUT_ARGUMENTS = frozenset("DATE TIME DATETIME JULIANDAY UNIXEPOCH".split())
+_MOMENTS = frozenset(("now", "today", "tomorrow", "yesterday"))
+"""Literals that a database reads as a time of its own."""
 _LONGEST_REMEMBERED = 4096
 """Characters; longer statements (bulk inserts) are read each time, not kept in memory."""
 
@@ -142,7 +146,7 @@ def _several(parts: list[Statement]) -> Statement:
     """Several statements in one text: their tables together, never single rows."""
     writes = any(part.writes for part in parts)
     everything = any(part.reach == "everything" for part in parts)
-    controls = [part.control for part in parts if part.control in ("begin", "commit", "rollback")]
+    controls = [part.control for part in parts if part.control]
     return Statement(
         names=frozenset().union(*(part.names for part in parts)),
         reach="everything" if everything else "tables" if writes else "none",
@@ -153,9 +157,18 @@ def _several(parts: list[Statement]) -> Statement:
         returns=any(part.returns for part in parts),
         sets=any(part.sets for part in parts),
         volatile=next((part.volatile for part in parts if part.volatile), None),
-        control=controls[-1] if controls else None,
+        control=_control_of_several(controls),
         mentions=tuple(name for part in parts for name in part.mentions),
     )
+
+
+def _control_of_several(controls: list[Control]) -> Control | None:
+    """A commit among them publishes; savepoints that come and go in one text are not followed."""
+    if "commit" in controls or "rollback" in controls:
+        return "commit"
+    if "begin" in controls:
+        return "begin"
+    return "fold" if controls else None
 
 
 def _one(tokens: list[Token], vendor: str) -> Statement:
@@ -181,7 +194,7 @@ def _one(tokens: list[Token], vendor: str) -> Statement:
         volatile=_volatile(tokens),
         control=control,
         savepoint=savepoint,
-        mentions=tuple(_mentions(tokens)),
+        mentions=tuple(_mentions(tokens, vendor)),
     )
 
 
@@ -194,10 +207,10 @@ def _names(tokens: list[Token], vendor: str) -> Iterator[str]:
             yield text.strip("'").lower()
 
 
-def _mentions(tokens: list[Token]) -> Iterator[str]:
+def _mentions(tokens: list[Token], vendor: str) -> Iterator[str]:
     for token, after in zip(tokens, [*tokens[1:], Token("mark", "")], strict=True):
-        if token.kind in ("word", "quoted") and after.text != ".":
-            yield token.text.lower()
+        if after.text != ".":
+            yield from _names([token], vendor)
 
 
 def _control(words: list[str], tokens: list[Token]) -> tuple[Control | None, str | None]:
@@ -255,11 +268,14 @@ def _locks(words: list[str]) -> bool:
 
 def _volatile(tokens: list[Token]) -> str | None:
     for at, (kind, text) in enumerate(tokens):
-        if kind == "string" and text.strip("'").lower() == "now":
-            return "NOW"
+        if kind == "string" and text.strip("'").lower() in _MOMENTS:
+            return text.strip("'").upper()
         if kind == "word" and not (at and tokens[at - 1].text == "."):
-            called = at + 1 < len(tokens) and tokens[at + 1].text == "("
+            after = [token.text for token in tokens[at + 1 : at + 3]]
+            called = after[:1] == ["("]
             if text in _VOLATILE or (called and text in _VOLATILE_FUNCTIONS):
+                return text
+            if after == ["(", ")"] and text in _NOW_WITHOUT_ARGUMENTS:
                 return text
     return None
 
@@ -269,7 +285,7 @@ def _reach(
 ) -> tuple[Reach, str | None, Condition | None]:
     if not verbs:
         return "none", None, None
-    if verbs & _OPAQUE:
+    if verbs & _OPAQUE or _rearranges(words):
         return "everything", None, None
     first = words[0]
     if verbs == {"INSERT"} and first == "INSERT":
@@ -280,6 +296,13 @@ def _reach(
     if verbs == {first} and first in ("UPDATE", "DELETE") and vendor != "mysql":
         return _reach_of_change(first, words, tokens)
     return "tables", None, None
+
+
+def _rearranges(words: list[str]) -> bool:
+    """ALTER or DROP of what is no table may change tables that it does not name: a schema, an
+    owner's things, a type's labels."""
+    kinds = ("SCHEMA", "OWNED", "EXTENSION", "TYPE", "DOMAIN", "DATABASE", "ROLE", "USER")
+    return words[0] in ("ALTER", "DROP") and words[1:2] != [] and words[1] in kinds
 
 
 def _upserts(words: list[str]) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from decimal import Decimal
 from functools import cache
 from typing import Any, TypeAlias
 from uuid import UUID
@@ -60,15 +61,17 @@ def as_row(pk: Field, value: object) -> Row | None:
     """`value` as the primary key's own Python type, or None if it is no row's key."""
     while isinstance(pk, models.ForeignKey):
         pk = pk.target_field
-    if type(value) is int and isinstance(pk, models.IntegerField):
-        return value
-    if value is None or isinstance(value, bool | float):
-        return None
+    if not type(pk).__module__.startswith("django.db.models."):
+        return None  # a field of somebody's own may turn one value into another
+    if not isinstance(value, int | str | bytes | Decimal | UUID) or isinstance(value, bool):
+        return None  # an expression, an instance, a query: not a value
     try:
         row = pk.to_python(value)
     except (ValidationError, TypeError, ValueError, OverflowError):
         return None
-    return row if type(row) in (int, str, UUID) else None
+    if type(row) is int:
+        return row if abs(row) < 2**63 else None
+    return row if type(row) in (str, UUID) else None
 
 
 def _compares_exactly(pk: Field, vendor: str) -> bool:

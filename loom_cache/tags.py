@@ -38,6 +38,11 @@ def of_whole(tables: Iterable[str]) -> tuple[str, ...]:
     return tuple(tag for table in sorted(tables) for tag in (of_table(table), of_list(table)))
 
 
+def is_tag(name: str) -> bool:
+    """Whether `name` has the form of a tag: an entry that was damaged may list anything."""
+    return name.startswith("g:{") and "}" in name
+
+
 def widened(tag: str) -> tuple[str, str]:
     """The tags of the whole table that `tag` belongs to: they move whenever it does."""
     table = tag[: tag.index("}") + 1]

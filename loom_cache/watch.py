@@ -56,6 +56,9 @@ class _State:
     """BEGIN was seen as a statement of its own (SQLite's atomic, or raw SQL)."""
     ended_caching: bool = False
     isolation: str | None = None
+    """As the database says; asked once."""
+    declared_isolation: object = None
+    """As the driver was told when it was asked: it may be told otherwise since."""
     data: dict[str, Any] = field(default_factory=dict)
     """What listeners keep about this connection."""
 
@@ -89,6 +92,8 @@ class Recorder:
     """What cached reads inside the load depend on: they run no statement."""
     ended_caching: bool = False
     volatile: str | None = None
+    private: bool = False
+    """It saw a transaction's own view of the data, which nobody else may be given."""
     by_alias: dict[str, set[str]] = field(default_factory=dict)
     """The names again, by the database that was asked."""
 
@@ -124,6 +129,22 @@ def watch(connection: Connection) -> None:
     connection.__dict__[_STATE] = _State()
     for name, after in (("commit", _committed), ("rollback", _rolled_back), ("close", _closed)):
         setattr(connection, name, _wrapped(connection, getattr(connection, name), after))
+    switching = _switching(connection, connection.set_autocommit)
+    connection.set_autocommit = switching  # type: ignore[method-assign]
+
+
+def _switching(connection: Connection, original: Callable[..., None]) -> Callable[..., None]:
+    """set_autocommit: off, a transaction may begin without any statement, and whoever runs inside
+    inherits this context; on, SQLite commits what was open."""
+
+    @wraps(original)
+    def wrapper(autocommit: bool, *args: Any, **kwargs: Any) -> None:
+        if not autocommit:
+            _remember(connection)
+        original(autocommit, *args, **kwargs)
+        _publish("before", connection)
+
+    return wrapper
 
 
 def _wrapped(
@@ -195,7 +216,7 @@ def _see_statement(
         state.ended_caching = True
     if statement.sets:
         state.isolation = None
-    _record(statement, connection.alias)
+    _record(statement, connection)
     error: BaseException | None = None
     try:
         return execute(text, params, many, context)
@@ -324,6 +345,19 @@ def ended_caching(connection: Connection) -> bool:
     return state is not None and state.ended_caching
 
 
+def end_caching(connection: Connection) -> None:
+    """The transaction has changed something that its own reads may see."""
+    state: _State = connection.__dict__[_STATE]
+    state.ended_caching = True
+
+
+def has_own_view(connection: Connection, *, may_ask: bool) -> bool:
+    """Whether what is read on the connection now is its transaction's own view of the data."""
+    return in_transaction(connection) and (
+        ended_caching(connection) or not sees_each_commit(connection, may_ask=may_ask)
+    )
+
+
 def sees_each_commit(connection: Connection, *, may_ask: bool) -> bool:
     """Whether each statement in a transaction sees what was committed before it (READ COMMITTED).
 
@@ -334,11 +368,15 @@ def sees_each_commit(connection: Connection, *, may_ask: bool) -> bool:
         return False
     state: _State = connection.__dict__[_STATE] if _STATE in connection.__dict__ else _State()
     may_ask = may_ask and connections[connection.alias] is connection  # and no other thread's
+    declared = getattr(connection.connection, "isolation_level", None)
+    if state.declared_isolation != declared:
+        state.isolation = None
     if state.isolation is None and may_ask and not connection.needs_rollback:
         with connection.cursor() as cursor:
             cursor.execute("SHOW transaction_isolation")
             isolation = cursor.fetchone()[0]
-        connection.__dict__[_STATE].isolation = isolation
+        state = connection.__dict__[_STATE]
+        state.isolation, state.declared_isolation = isolation, declared
         return bool(isolation in ("read committed", "read uncommitted"))
     return state.isolation in ("read committed", "read uncommitted")
 
@@ -359,6 +397,7 @@ def recorded() -> Iterator[Recorder]:
             outer.tags |= recorder.tags
             outer.ended_caching = outer.ended_caching or recorder.ended_caching
             outer.volatile = outer.volatile or recorder.volatile
+            outer.private = outer.private or recorder.private
             for alias, names in recorder.by_alias.items():
                 outer.note(names, alias)
 
@@ -368,10 +407,11 @@ def recorder() -> Recorder | None:
     return _recorders.get()
 
 
-def _record(statement: sql.Statement, alias: str) -> None:
+def _record(statement: sql.Statement, connection: Connection) -> None:
     recorder = _recorders.get()
     if recorder is not None:
-        recorder.note(statement.names, alias)
+        recorder.note(statement.names, connection.alias)
+        recorder.private = recorder.private or has_own_view(connection, may_ask=False)
         recorder.repeated |= recorder.names & statement.names
         recorder.names |= statement.names
         recorder.ended_caching = recorder.ended_caching or statement.ends_caching

@@ -44,6 +44,10 @@ class Pending:
         if at is not None:
             self._fold(at)
 
+    def fold(self) -> None:
+        """Follow no savepoint that is open now: what was done in it stays."""
+        self._fold(1)
+
     def _find(self, name: str | None) -> int | None:
         found = [at for at, (layer, _) in enumerate(self._layers) if at and layer == name]
         return found[-1] if found else None
@@ -72,7 +76,7 @@ class _Writes:
     def executed(self, connection: Connection, done: Executed) -> None:
         statement = done.statement
         if statement.control is not None:
-            self._follow_savepoints(connection, statement)
+            self._follow_savepoints(connection, statement, failed=done.error is not None)
         changes = changes_of(statement, done.params, many=done.many, vendor=connection.vendor)
         if isinstance(done.error, IntegrityError):
             # The database has just told this code of somebody else's committed write (W5).
@@ -88,9 +92,15 @@ class _Writes:
         if statement.control in ("commit", "rollback"):
             self._raw_end(connection)
 
-    def _follow_savepoints(self, connection: Connection, statement: sql.Statement) -> None:
+    def _follow_savepoints(
+        self, connection: Connection, statement: sql.Statement, *, failed: bool
+    ) -> None:
         pending = _pending(connection)
-        if statement.control == "savepoint":
+        if statement.control == "fold":
+            pending.fold()
+        elif failed:
+            return  # what was pending is still there
+        elif statement.control == "savepoint":
             pending.savepoint(statement.savepoint)
         elif statement.control == "rollback to":
             pending.roll_back_to(statement.savepoint)
@@ -271,12 +281,14 @@ async def abump(changes: Mapping[str, Change]) -> None:
 
 def defer(model: type[models.Model], changes: Changes) -> bool:
     """Leave `changes` to the commit of the transaction that the caller is in on the database
-    `model` is written to; False if there is none."""
+    `model` is written to; False if there is none, or if it may not be the caller's own."""
     alias = router.db_for_write(model)
     for connection in watch.callers_connections():
         if connection.alias == alias and _waits_for_commit(connection):
             _pending(connection).add(changes)
-            return True
+            watch.end_caching(connection)
+            # A transaction that is perhaps another task's, and rolls back, must not take it along.
+            return connection in connections.all(initialized_only=True)
     return False
 
 

@@ -155,7 +155,7 @@ class MemoryStore:
 
     def _seed(self, key: str) -> int:
         number = _number(self._get(key, time.monotonic()))
-        if number is None:
+        if number is None or number < 0:
             number = _fresh_seed()
         self._put(key, number, _deadline(counters.COUNTER_TTL))
         return number

@@ -25,7 +25,7 @@ local fresh = string.format('%.0f', ms * 4194304)
 local values = {}
 for i, key in ipairs(KEYS) do
   local value = redis.pcall('GET', key)
-  if type(value) == 'string' and #value < 20 and string.match(value, '^-?%d+$') then
+  if type(value) == 'string' and #value < 20 and string.match(value, '^%d+$') then
     redis.call('EXPIRE', key, ARGV[2])
   else
     value = fresh
