@@ -7,6 +7,7 @@ pass for keywords.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -48,7 +49,9 @@ _NOW_WITHOUT_ARGUMENTS = frozenset("DATE TIME DATETIME JULIANDAY UNIXEPOCH".spli
 _MOMENTS = frozenset(("now", "today", "tomorrow", "yesterday"))
 """Literals that a database reads as a time of its own."""
 _LONGEST_REMEMBERED = 4096
-"""Characters; longer statements (bulk inserts) are read each time, not kept in memory."""
+"""Characters; longer statements are read each time, not kept in memory."""
+_PARAMETERS = re.compile(r"%s(?:, ?%s)+")
+_ROWS_OF_PARAMETERS = re.compile(r"\(%s\)(?:, ?\(%s\))+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,8 +104,18 @@ UNREADABLE = Statement(names=frozenset(), reach="everything", ends_caching=True,
 def read(sql: str, *, vendor: str = "") -> Statement:
     """Read one text of SQL as `connection.vendor` would; placeholders are Django's `%s`."""
     if len(sql) > _LONGEST_REMEMBERED:
+        sql = _shortened(sql)
+    if len(sql) > _LONGEST_REMEMBERED:
         return _read(sql, vendor)
     return _remembered(sql, vendor)
+
+
+def _shortened(sql: str) -> str:
+    """With lists of parameters cut to one (a bulk insert, `IN (...)`), where how many there are
+    makes no difference: in a statement that has no Condition."""
+    if sql.lstrip()[:6].upper() not in ("INSERT", "SELECT"):
+        return sql
+    return _ROWS_OF_PARAMETERS.sub("(%s)", _PARAMETERS.sub("%s", sql))
 
 
 def _read(sql: str, vendor: str) -> Statement:

@@ -456,11 +456,23 @@ def test_a_qualifier_is_no_mention() -> None:
     assert read('SELECT "t"."a" FROM "t" JOIN "t" u ON "t"."a" = u."b"').mentions.count("t") == 2
 
 
-def test_a_long_statement_is_read_like_a_short_one() -> None:
-    rows = ", ".join(["(%s, %s)"] * 2000)
-    assert read(f"INSERT INTO t (a, b) VALUES {rows}") == read(
-        "INSERT INTO t (a, b) VALUES (%s, %s)"
-    )
+@pytest.mark.parametrize(
+    "text",
+    [
+        "INSERT INTO t (a, b) VALUES {rows}",
+        "INSERT INTO t (a, b) VALUES {rows} ON CONFLICT (a) DO UPDATE SET b = 1",
+        "INSERT INTO t (a, b) VALUES {rows} RETURNING id",
+        "INSERT INTO t (a, b) VALUES {rows}; DELETE FROM u WHERE id = %s",
+        "SELECT a FROM t WHERE id IN ({list}) AND b = '{list}' FOR UPDATE",
+        "WITH x AS (DELETE FROM t WHERE id IN ({list}) RETURNING a) SELECT a FROM x",
+    ],
+)
+def test_a_long_statement_is_read_like_a_short_one(text: str) -> None:
+    long = text.format(rows=", ".join(["(%s, %s)"] * 2000), list=", ".join(["%s"] * 2000))
+    assert read(long) == read(text.format(rows="(%s, %s)", list="%s"))
+
+
+def test_a_long_change_keeps_its_parameters_apart() -> None:
     keys = ", ".join(["%s"] * 2000)
     condition = read(f"UPDATE t SET a = %s WHERE id IN ({keys})").condition
     assert condition == Condition("id", 1, (None,) * 2000)
