@@ -184,7 +184,7 @@ class CallPlan:
         self.operation = call.method.__name__
         alias = repository.database()
         self._alias = alias
-        identity = repository.all().identity()
+        identity = repository._query().identity()
         owner = type(repository)
         name = keys.canonical((owner.__module__, owner.__qualname__, repr(self.codec.annotation)))
         spelled = call.spelled(repository, self._args, self._kwargs)
