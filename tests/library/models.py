@@ -1,6 +1,8 @@
 """Models of every kind that an invalidation has to follow and the example site does not have."""
 
+from collections.abc import Collection
 from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any, Self
 from uuid import uuid4
 
 from django.contrib.contenttypes.fields import GenericForeignKey
@@ -162,3 +164,55 @@ class Memo(models.Model):
 
     objects = OfTenant()
     everybodys = models.Manager["Memo"]()
+
+
+class Edition(models.Model):
+    """Its number only grows: whoever reads a smaller one than was acknowledged got old news."""
+
+    number = models.IntegerField(default=0)
+
+
+if TYPE_CHECKING:
+    IntegerField = models.IntegerField[str | int, str]
+else:  # Django's class is generic for type checkers alone
+    IntegerField = models.IntegerField
+
+
+class ParcelNumberField(IntegerField):
+    """p7 in Python, 7 in the database."""
+
+    def from_db_value(self, value: int | None, *_: object) -> str | None:
+        return None if value is None else f"p{value}"
+
+    def to_python(self, value: Any) -> Any:
+        return f"p{value}" if isinstance(value, int) else value
+
+    def get_prep_value(self, value: Any) -> int | None:
+        return None if value is None else int(str(value).removeprefix("p"))
+
+
+class Parcel(models.Model):
+    """Its primary key is one value in Python and another in the database."""
+
+    number = ParcelNumberField(primary_key=True)
+    content = models.CharField(max_length=50)
+
+
+class Anthem(models.Model):
+    """Its primary key is another row, whose key is text."""
+
+    country = models.OneToOneField(Country, on_delete=models.CASCADE, primary_key=True)
+    text = models.CharField(max_length=50)
+
+
+class Census(models.Model):
+    """Each of its rows asks the database when it is made."""
+
+    year = models.IntegerField()
+    countries: int
+
+    @classmethod
+    def from_db(cls, db: str | None, field_names: Collection[str], values: Collection[Any]) -> Self:
+        made = super().from_db(db, field_names, values)
+        made.countries = Country.objects.count()
+        return made
