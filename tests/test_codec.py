@@ -10,7 +10,7 @@ import zoneinfo
 from collections.abc import Callable
 from datetime import UTC, date, datetime, time, timedelta, timezone
 from decimal import Decimal
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import pytest
@@ -36,7 +36,7 @@ from loom_cache.codec import (
     encode_value,
 )
 from loom_cache.codec.fetching import MODES
-from loom_cache.codec.layout import Entry, GroupHeader
+from loom_cache.codec.layout import Entry, GroupHeader, ValuesHeader
 from loom_cache.exceptions import UnsupportedValue
 from tests.fieldapp import models as m
 from tests.fieldapp.install import field_app, library  # noqa: F401
@@ -98,6 +98,8 @@ EXACT: list[Any] = [
     time(1, 2, 3, 4),
     time(1, fold=1),
     time(1, tzinfo=UTC),
+    time(1, tzinfo=timezone(timedelta(0), "GMT")),
+    time(1, tzinfo=PARIS),
     timedelta.min,
     timedelta.max,
     timedelta(microseconds=-1),
@@ -607,6 +609,31 @@ def test_rows_that_stand_alone_are_stored_without_a_graph() -> None:
     entry = msgspec.msgpack.decode(encode_rows([read_author(1), read_author(2)]), type=Entry)
     header = msgspec.msgpack.decode(entry.header, type=GroupHeader)
     assert (entry.graph, header.attnames, header.extras) == (None, None, [])
+
+
+class Pair(NamedTuple):
+    left: int
+    right: str
+
+
+def test_tuples_of_a_class_that_django_did_not_make_are_refused() -> None:
+    with pytest.raises(UnsupportedValue, match=r"The answer is of type .*\.Pair"):
+        encode_rows([Pair(1, "a")])
+
+
+@pytest.mark.usefixtures("library")
+def test_rows_of_values_are_stored_by_column() -> None:
+    books = m.Book.objects.order_by("pk")
+    kinds = {
+        "d": books.values("pk", "title"),
+        "t": books.values_list("pk", "title"),
+        "n": books.values_list("pk", "title", named=True),
+        "s": books.values_list("title", flat=True),
+    }
+    for kind, rows in kinds.items():
+        entry = msgspec.msgpack.decode(encode_rows(list(rows)), type=Entry)
+        header = msgspec.msgpack.decode(entry.header, type=ValuesHeader)
+        assert (entry.kind, header.spec) == (kind, "s" if kind == "s" else "is")
 
 
 @isolate_apps("tests.fieldapp")

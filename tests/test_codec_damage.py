@@ -32,6 +32,7 @@ from loom_cache.codec.layout import (
     RELATED,
     Entry,
     GroupHeader,
+    ValuesHeader,
 )
 from loom_cache.codec.rows import _remembered_reader
 from loom_cache.codec.shapes import shape_of
@@ -210,6 +211,16 @@ def test_a_link_that_leads_nowhere_is_a_miss(link: tuple[Any, ...]) -> None:
     damaged = (version, kind, header, rows, (roots, more, [link], lists, peers))
     with pytest.raises(CorruptEntry):
         decode_rows(msgspec.msgpack.encode(damaged))
+
+
+def test_rows_with_more_or_fewer_names_than_columns_are_a_miss() -> None:
+    entry = msgspec.msgpack.decode(encode_rows([{"a": 1, "b": 2}]), type=Entry)
+    for kind in "dn":
+        for names in (["a"], ["a", "b", "c"]):
+            header = msgspec.msgpack.encode(ValuesHeader(names, "ii"))
+            damaged = msgspec.structs.replace(entry, kind=kind, header=header)
+            with pytest.raises(CorruptEntry):
+                decode_rows(msgspec.msgpack.encode(damaged))
 
 
 def test_what_is_made_of_long_headers_is_not_remembered() -> None:

@@ -75,6 +75,9 @@ def test_a_model_that_changes_what_it_is_given_is_refused() -> None:
         UnsupportedValue, match=r"fieldapp\.Shouting.*changes what it is given.*name"
     ):
         encode_rows(list(m.Shouting.objects.all()))
+    m.Exclaiming.objects.create(name="a")
+    with pytest.raises(UnsupportedValue, match=r"fieldapp\.Exclaiming.*changes what it is given"):
+        encode_rows(list(m.Exclaiming.objects.all()))
     with connection.cursor() as cursor:
         cursor.execute("INSERT INTO fieldapp_refusing (name) VALUES ('secret:a')")
     assert m.Refusing.objects.get().name == "a"

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 from django.contrib.contenttypes.fields import GenericForeignKey, GenericRelation
 from django.contrib.contenttypes.models import ContentType
 from django.db import models
+from django.db.models.base import ModelBase
 from django.utils import timezone
 from django.utils.functional import SimpleLazyObject
 
@@ -245,6 +246,19 @@ class Shouting(FieldAppModel):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.name += "!"
+
+
+class ExclaimingBase(ModelBase):
+    """Has a hand in every instance of its classes."""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        instance = super().__call__(*args, **kwargs)
+        instance.name += "!"
+        return instance
+
+
+class Exclaiming(FieldAppModel, metaclass=ExclaimingBase):
+    name = models.CharField(max_length=50)
 
 
 class Refusing(FieldAppModel):
