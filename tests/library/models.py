@@ -1,6 +1,5 @@
 """Models of every kind that an invalidation has to follow and the example site does not have."""
 
-from collections.abc import Collection
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Self
 from uuid import uuid4
@@ -212,7 +211,7 @@ class Census(models.Model):
     countries: int
 
     @classmethod
-    def from_db(cls, db: str | None, field_names: Collection[str], values: Collection[Any]) -> Self:
-        made = super().from_db(db, field_names, values)
+    def from_db(cls, *args: Any, **kwargs: Any) -> Self:
+        made = super().from_db(*args, **kwargs)
         made.countries = Country.objects.count()
         return made
