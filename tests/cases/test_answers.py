@@ -10,6 +10,7 @@ from uuid import UUID
 import pytest
 from asgiref.sync import async_to_sync
 from django.core.paginator import EmptyPage, Page, PageNotAnInteger, Paginator
+from django.db import connection, models
 from django.db.models import Avg, Count, Exists, F, Max, OuterRef, Prefetch, Q, Subquery, Value
 from django.db.models.functions import Lower
 
@@ -119,6 +120,11 @@ CHAINS = [
     Question("only", lambda q: q.only("title")),
     Question("defer", lambda q: q.defer("body", "title")),
     Question("only of a related row", lambda q: q.select_related("author").only("author__name")),
+    Question(
+        "no select_related any more", lambda q: q.select_related("author").select_related(None)
+    ),
+    Question("no prefetch any more", lambda q: q.prefetch_related("tags").prefetch_related(None)),
+    Question("no defer any more", lambda q: q.defer("title").defer(None)),
     Question("using", lambda q: q.using("default").filter(views=10)),
     Question("slice", lambda q: q.order_by("views")[1:3]),
     Question("slice from the start", lambda q: q.order_by("views")[:2]),
@@ -237,6 +243,11 @@ def unordered(base: Any, views: int) -> Any:
     return base.filter(views=views).order_by()
 
 
+ON_POSTGRESQL = [
+    Question("distinct on", lambda q: q.order_by("author_id", "-views").distinct("author_id")),
+]
+
+
 def django(question: Question) -> Any:
     """Django's own answer."""
     queryset = (question.plainly or question.chain)(Article.objects)
@@ -269,6 +280,22 @@ def missed_and_hit(ask: Ask, query: Any, terminal: str = "list", *args: Any, **k
         hit = ask(query, terminal, *args, **kwargs)
     assert_same([missed], [hit])
     return missed
+
+
+@pytest.mark.usefixtures("news")
+@pytest.mark.skipif(connection.vendor != "postgresql", reason="PostgreSQL has DISTINCT ON.")
+@pytest.mark.parametrize("question", ON_POSTGRESQL, ids=named)
+def test_miss_and_hit_give_what_django_gives_on_postgresql(ask: Ask, question: Question) -> None:
+    assert_same(django(question), missed_and_hit(ask, question.chain(articles)))
+
+
+@pytest.mark.usefixtures("news")
+@pytest.mark.skipif(not hasattr(models, "FETCH_PEERS"), reason="Django has fetch modes since 6.1.")
+@pytest.mark.parametrize("name", ["FETCH_ONE", "FETCH_PEERS", "FETCH_RAISE"])
+def test_a_hit_fetches_deferred_fields_as_the_mode_says(ask: Ask, name: str) -> None:
+    mode: Any = getattr(models, name, None)
+    found = missed_and_hit(ask, articles.only("slug").fetch_mode(mode))
+    assert_same(list(Article.objects.only("slug").fetch_mode(mode)), found)
 
 
 @pytest.mark.usefixtures("news")

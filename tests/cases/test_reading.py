@@ -534,6 +534,24 @@ def test_while_the_cache_is_disabled_every_read_goes_to_the_database(
                 assert ask(articles, "get", pk=article.pk) == article
 
 
+def test_a_write_while_the_cache_is_disabled_is_seen_when_it_is_enabled_again(
+    ask: Ask, article: Article
+) -> None:
+    ask(articles, "get", pk=article.pk)
+    with settings_with(ENABLED=False):
+        retitle(article)
+    assert ask(articles, "get", pk=article.pk).title == "Changed"
+
+
+def test_while_the_settings_are_wrong_every_read_goes_to_the_database(
+    ask: Ask, article: Article
+) -> None:
+    with override_settings(LOOM_CACHE={"LOCATIONS": "memory://"}):
+        for _ in range(2):
+            with statements(1), outcomes("bypass"):
+                assert ask(articles, "get", pk=article.pk) == article
+
+
 def test_more_rows_than_max_rows_are_given_and_not_stored(
     ask: Ask, article: Article, another: Article
 ) -> None:
