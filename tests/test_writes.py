@@ -163,8 +163,9 @@ def test_the_setting_says_which_tables_are_ignored() -> None:
 
 
 def test_a_truncate_that_cascades_changes_all_that_refers_to_the_table() -> None:
-    found = changes("TRUNCATE library_shelf CASCADE")
-    assert set(found) == {"library_shelf", "library_book", "library_loan"}
+    found = set(changes("TRUNCATE library_shelf CASCADE"))
+    assert {"library_shelf", "library_book", "library_loan"} <= found
+    assert not {"library_shop", "library_reader"} & found
     assert set(changes("TRUNCATE library_shelf")) == {"library_shelf"}
 
 
@@ -201,12 +202,9 @@ def test_a_deletion_changes_what_the_database_deletes_with_it(text: str) -> None
 
 @pytest.mark.usefixtures("cascades_in_database")
 def test_what_the_database_deletes_is_followed_through_a_table_that_refers_to_itself() -> None:
-    assert set(changes("DELETE FROM library_shop WHERE place_ptr_id = %s", [7])) == {
-        "library_shop",
-        "library_shelf",
-        "library_book",
-        "library_loan",
-    }
+    found = set(changes("DELETE FROM library_shop WHERE place_ptr_id = %s", [7]))
+    assert {"library_shop", "library_shelf", "library_book", "library_loan"} <= found
+    assert not {"library_place", "library_reader"} & found
 
 
 @pytest.mark.usefixtures("cascades_in_database")

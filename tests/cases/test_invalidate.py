@@ -9,6 +9,7 @@ import pytest
 from asgiref.sync import async_to_sync
 from django.conf import settings
 from django.contrib.sessions.models import Session
+from django.core.exceptions import SynchronousOnlyOperation
 from django.db import connection, transaction
 from django.test import override_settings
 
@@ -221,33 +222,52 @@ def test_inside_atomic_it_takes_effect_on_commit(
         with transaction.atomic():
             rename(article)
             told(article)
-            assert bumps(events) == []
-        assert len(bumps(events)) == 1
+            before = len(bumps(events))
+        assert len(bumps(events)) == before + 1
     assert title(ask, article) == "New"
 
 
-def test_what_is_rolled_back_makes_nothing_unreadable(
-    told: Invalidate, ask: Ask, article: Article
-) -> None:
+def test_inside_atomic_it_takes_no_effect_before_the_commit(ask: Ask, article: Article) -> None:
+    with metrics.recording() as events, transaction.atomic():
+        invalidate(article)
+        assert bumps(events) == []
+
+
+def test_awaited_inside_atomic_it_takes_effect_at_once_too(ask: Ask, article: Article) -> None:
+    """Whose transaction it is cannot be told on an event loop: it may be rolled back."""
+    with metrics.recording() as events, transaction.atomic():
+        _waiting(article)
+        assert len(bumps(events)) == 1
+
+
+def test_what_is_rolled_back_makes_nothing_unreadable(ask: Ask, article: Article) -> None:
     title(ask, article)
     with transaction.atomic():
-        told(article)
+        invalidate(article)
         transaction.set_rollback(True)
     with statements(0):
         title(ask, article)
 
 
 def test_a_savepoint_that_is_rolled_back_makes_nothing_unreadable(
-    told: Invalidate, ask: Ask, article: Article
+    ask: Ask, article: Article
 ) -> None:
     title(ask, article)
     with transaction.atomic():
         with transaction.atomic():
-            told(article)
+            invalidate(article)
             transaction.set_rollback(True)
         Author.objects.create(name="Ben")
     with statements(0):
         title(ask, article)
+
+
+def test_it_is_refused_on_an_event_loop(article: Article) -> None:
+    async def on_a_loop() -> None:
+        invalidate(article)
+
+    with pytest.raises(SynchronousOnlyOperation, match=r"await ainvalidate\(\)"):
+        async_to_sync(on_a_loop)()
 
 
 # What it costs, and what it never does. -----------------------------------------------------------
@@ -298,7 +318,7 @@ MISTAKES: dict[str, tuple[tuple[Any, ...], str]] = {
     "no such model": (("news.Artcle",), "'news.Artcle'.*Did you mean 'news.Article'"),
     "no such app": (("nwes",), "'nwes'.*Did you mean 'news'"),
     "an app without models": (("staticfiles",), "'staticfiles' has no models"),
-    "no model at all": ((42,), "takes a model class, an instance, or a label.*not 42"),
+    "no model at all": ((42,), "takes a model class, an instance, or a label.*not a int"),
     "a class that is no model": ((dict,), "takes a model class, an instance, or a label"),
     "no primary key": ((Article, "x"), "'x' is no primary key of news.Article: id is a BigAuto"),
     "the second is no primary key": ((Article, 7, None), "None is no primary key"),
@@ -306,7 +326,7 @@ MISTAKES: dict[str, tuple[tuple[Any, ...], str]] = {
     "no UUID": ((Reader, "x"), "'x' is no primary key of library.Reader: id is a UUIDField"),
     "an app and a key": (("news", 7), "names an app.*primary keys need one model, such as"),
     "an instance and a key": ((Article(pk=7), 7), "an instance of news.Article and primary keys"),
-    "an instance that was not saved": ((Article(),), "None is no primary key of news.Article"),
+    "an instance that was not saved": ((Article(),), "The news.Article given to .* never saved"),
 }
 
 
