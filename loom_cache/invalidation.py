@@ -99,7 +99,7 @@ def _models(target: Any) -> list[Model]:
         return [target]
     raise LoomCacheError(
         f"invalidate() takes a model class, an instance, or a label such as 'shop.Article', not "
-        f"a {type(target).__name__}; of some rows give the class and their primary keys: "
+        f"{type(target).__name__}; of some rows give the class and their primary keys: "
         f"invalidate(Article, 7, 8)."
     )
 

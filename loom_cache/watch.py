@@ -55,6 +55,8 @@ class _State:
     begun: bool = False
     """BEGIN was seen as a statement of its own (SQLite's atomic, or raw SQL)."""
     ended_caching: bool = False
+    transaction: object = None
+    """Stands for the one that was begun last."""
     isolation: str | None = None
     """As the database says; asked once."""
     declared_isolation: object = None
@@ -70,6 +72,9 @@ _used: ContextVar[tuple[weakref.ref[Connection], ...]] = ContextVar(
     "loom_cache.connections", default=()
 )
 """The connections that this context has used: async code sees other objects in `connections`."""
+
+_entered: ContextVar[tuple[object, ...]] = ContextVar("loom_cache.entered", default=())
+"""The transactions that this context, or one that it was copied from, has begun lately."""
 
 _recorders: ContextVar[Recorder | None] = ContextVar("loom_cache.recorder", default=None)
 
@@ -141,6 +146,7 @@ def _switching(connection: Connection, original: Callable[..., None]) -> Callabl
     def wrapper(autocommit: bool, *args: Any, **kwargs: Any) -> None:
         if not autocommit:
             _remember(connection)
+            _enter(connection)
         original(autocommit, *args, **kwargs)
         _publish("before", connection)
 
@@ -190,6 +196,19 @@ def _closed(connection: Connection, *, failed: bool) -> None:
         _end(connection)
 
 
+def _enter(connection: Connection) -> None:
+    state: _State = connection.__dict__[_STATE]
+    state.transaction = object()
+    _entered.set((*_entered.get()[-7:], state.transaction))
+
+
+def is_callers_own(connection: Connection) -> bool:
+    """Whether the transaction on the connection was certainly begun by the caller, or by who
+    called it, and not by another task that shares the thread."""
+    state: _State = connection.__dict__[_STATE]
+    return state.transaction in _entered.get()
+
+
 def _end(connection: Connection) -> None:
     state = connection.__dict__[_STATE]
     state.begun = state.ended_caching = False
@@ -212,6 +231,7 @@ def _see_statement(
     _publish("before", connection)
     if statement.control == "begin":
         state.begun = True
+        _enter(connection)
     if statement.ends_caching and in_transaction(connection):
         state.ended_caching = True
     if statement.sets:

@@ -288,7 +288,7 @@ def defer(model: type[models.Model], changes: Changes) -> bool:
             _pending(connection).add(changes)
             watch.end_caching(connection)
             # A transaction that is perhaps another task's, and rolls back, must not take it along.
-            return connection in connections.all(initialized_only=True)
+            return watch.is_callers_own(connection)
     return False
 
 
