@@ -12,6 +12,10 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 DEBIAN_SERVERS := redis-server postgresql
 
+# What depends on the database runs on PostgreSQL too; the first run is on SQLite.
+WITH_DATABASE := tests/cases tests/test_codec.py tests/test_codec_results.py tests/test_command.py \
+	tests/test_demo.py tests/test_site.py tests/test_writes.py
+
 .PHONY: demo test serve lint format clean services
 
 demo: $(INSTALLED)
@@ -19,7 +23,7 @@ demo: $(INSTALLED)
 
 test: services lint
 	@$(BIN)/python -m pytest
-	@LOOM_TEST_DB=postgresql LOOM_TEST_STORE=redis $(BIN)/python -m pytest --ignore tests/test_packaging.py
+	@LOOM_TEST_DB=postgresql LOOM_TEST_STORE=redis $(BIN)/python -m pytest $(WITH_DATABASE)
 
 lint: $(INSTALLED)
 	@$(BIN)/ruff check .
