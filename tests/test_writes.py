@@ -57,7 +57,7 @@ def test_a_primary_key_is_known_by_whatever_the_database_takes_for_it(value: obj
     assert changes("DELETE FROM news_comment WHERE id = %s", [value]) == {"news_comment": rows(7)}
 
 
-@pytest.mark.parametrize("value", [None, True, 7.0, "seven", [7], object(), b"x"])
+@pytest.mark.parametrize("value", [None, True, 7.0, "seven", [7], object(), b"x", 2**63])
 def test_a_value_that_is_no_primary_key_changes_any_row(value: object) -> None:
     assert changes("DELETE FROM news_comment WHERE id = %s", [value]) == {"news_comment": UNKNOWN}
 
@@ -353,6 +353,15 @@ def test_a_savepoint_that_was_never_made_forgets_nothing(name: str | None) -> No
     pending.add(AUTHOR)
     pending.roll_back_to(name)
     pending.release(name)
+    assert pending.changes() == AUTHOR
+
+
+def test_savepoints_that_are_not_followed_any_more_forget_nothing() -> None:
+    pending = Pending()
+    pending.savepoint("a")
+    pending.add(AUTHOR)
+    pending.fold()
+    pending.roll_back_to("a")
     assert pending.changes() == AUTHOR
 
 
