@@ -16,7 +16,7 @@ from django.db import NotSupportedError, connections, router
 from django.db.models import QuerySet
 
 from loom_cache import config, keys, permission, prefetches, sql, tables, tags, watch
-from loom_cache.codec import decode_rows, decode_value, encode_rows, encode_value
+from loom_cache.codec import CorruptEntry, decode_rows, decode_value, encode_rows, encode_value
 from loom_cache.exceptions import UnsupportedValue
 from loom_cache.reading import Loaded, Part, Plan
 
@@ -246,8 +246,6 @@ class RowsPlan(QueryPlan):
         queryset = self.query.queryset()
         if self.operation == "list":
             return list(queryset)
-        if self.operation == "in_bulk":
-            return list(queryset.in_bulk(*self.args, **self.kwargs).values())
         try:
             verb = "get" if self.operation == "get_or_none" else self.operation
             row = getattr(queryset, verb)(*self.args, **self.kwargs)
@@ -270,9 +268,6 @@ class RowsPlan(QueryPlan):
         rows = values[0]
         if self.operation == "list":
             return rows
-        if self.operation == "in_bulk":
-            name = self.kwargs.get("field_name", "pk")
-            return {getattr(row, name): row for row in rows}
         if rows:
             return rows[0]
         if self.operation in ("get", "latest", "earliest"):
@@ -281,6 +276,43 @@ class RowsPlan(QueryPlan):
                 f"{model._meta.object_name} matching query does not exist."
             )
         return None
+
+
+class _Pairs(msgspec.Struct, array_like=True):
+    keys: msgspec.Raw
+    rows: msgspec.Raw
+
+
+def _encode_pairs(keyed: bytes, rows: bytes) -> bytes:
+    return msgspec.msgpack.encode(_Pairs(msgspec.Raw(keyed), msgspec.Raw(rows)))
+
+
+_decode_pairs = msgspec.msgpack.Decoder(_Pairs).decode
+
+
+class DictPlan(RowsPlan):
+    """`in_bulk` of whatever cannot be an entry for each row."""
+
+    def _fetch(self) -> Any:
+        return self.query.queryset().in_bulk(*self.args, **self.kwargs)
+
+    def _encode(self, loaded: Loaded) -> None:
+        keyed, rows = list(loaded.value), Loaded(list(loaded.value.values()))
+        super()._encode(rows)
+        loaded.missing, loaded.refusal = rows.missing, rows.refusal
+        if rows.body is not None:
+            body = rows.body
+            self._keep(loaded, lambda: _encode_pairs(encode_rows(keyed), body))
+
+    def decode(self, at: int, body: msgspec.Raw) -> Any:
+        try:
+            pairs = _decode_pairs(body)
+        except msgspec.DecodeError as error:
+            raise CorruptEntry(f"A stored dictionary cannot be read: {error}.") from error
+        return dict(zip(decode_rows(pairs.keys), super().decode(at, pairs.rows), strict=False))
+
+    def finish(self, values: list[Any]) -> Any:
+        return values[0]
 
 
 class ValuePlan(QueryPlan):
@@ -374,7 +406,7 @@ def _bulk(
         if None not in rows and len(known) <= _settings().max_rows:
             return BulkPlan(query, known)
     kwargs = {} if field_name == "pk" else {"field_name": field_name}
-    return RowsPlan(query, "in_bulk", (id_list,), kwargs)
+    return DictPlan(query, "in_bulk", (id_list,), kwargs)
 
 
 class Joint:
