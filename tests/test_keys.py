@@ -483,9 +483,18 @@ def test_nesting_has_a_limit() -> None:
 def test_a_value_that_holds_itself_is_refused() -> None:
     endless: list[Any] = []
     endless.append(endless)
-    for refuse in (canonical, freeze):
+    for value in (endless, freeze(endless)):
         with pytest.raises(UnsupportedValue, match="nested more than"):
-            refuse(endless)
+            canonical(value)
+
+
+def test_frozen_instances_and_expressions_are_out_of_reach() -> None:
+    user, ordering = User(pk=1), F("a").desc()
+    frozen = freeze([user, ordering])
+    before = canonical(frozen)
+    user.pk = 2
+    ordering.reverse_ordering()
+    assert canonical(frozen) == before != canonical([user, ordering])
 
 
 def test_frozen_containers_are_out_of_reach() -> None:
