@@ -10,10 +10,25 @@ from uuid import UUID
 import django
 import pytest
 from asgiref.sync import async_to_sync
+from django.contrib.postgres.aggregates import ArrayAgg
+from django.contrib.postgres.fields import BigIntegerRangeField
 from django.core.paginator import EmptyPage, Page, PageNotAnInteger, Paginator
 from django.db import connection, models
-from django.db.models import Avg, Count, Exists, F, Max, OuterRef, Prefetch, Q, Subquery, Value
+from django.db.models import (
+    Avg,
+    Count,
+    Exists,
+    F,
+    Func,
+    Max,
+    OuterRef,
+    Prefetch,
+    Q,
+    Subquery,
+    Value,
+)
 from django.db.models.functions import Lower
+from django.test import override_settings
 
 from loom_cache import CachedRepository, plans, tables
 from testproject.news.models import Article, Author, Comment, Tag
@@ -70,6 +85,9 @@ def news(transactional_db: None) -> None:
         article.tags.set(tags[:number])
         if number < 3:
             Comment.objects.create(article=article, author_name="Eve", text=f"Comment {number}")
+
+
+BIG_RANGE = BigIntegerRangeField()
 
 
 class Question(NamedTuple):
@@ -245,6 +263,16 @@ def unordered(base: Any, views: int) -> Any:
 
 
 ON_POSTGRESQL = [
+    Question(
+        "an array", lambda q: q.values("author").annotate(all=ArrayAgg("views", order_by="pk"))
+    ),
+    Question("an array of moments", lambda q: q, "aggregate", (), {"all": ArrayAgg("created")}),
+    Question(
+        "a range",
+        lambda q: q.annotate(
+            span=Func("views", F("views") + 1, function="int8range", output_field=BIG_RANGE)
+        ),
+    ),
     Question("distinct on", lambda q: q.order_by("author_id", "-views").distinct("author_id")),
 ]
 
@@ -287,7 +315,9 @@ def missed_and_hit(ask: Ask, query: Any, terminal: str = "list", *args: Any, **k
 @pytest.mark.skipif(connection.vendor != "postgresql", reason="PostgreSQL has DISTINCT ON.")
 @pytest.mark.parametrize("question", ON_POSTGRESQL, ids=named)
 def test_miss_and_hit_give_what_django_gives_on_postgresql(ask: Ask, question: Question) -> None:
-    assert_same(by_django(question), missed_and_hit(ask, question.chain(articles)))
+    query = question.chain(articles)
+    found = missed_and_hit(ask, query, question.terminal, *question.args, **question.kwargs)
+    assert_same([by_django(question)], [found])
 
 
 @pytest.mark.usefixtures("news")
@@ -450,8 +480,13 @@ def test_a_page_of_no_size_is_a_value_error(ask: Ask, size: Any) -> None:
 def test_answers_of_any_length_come_back_whole(ask: Ask, number: int) -> None:
     Author.objects.bulk_create(Author(name=f"Author {n:04}") for n in range(number))
     assert Author.objects.count() == number  # SQLite commits an INSERT when its rows are fetched
-    rows = missed_and_hit(ask, authors.all())
-    assert [author.name for author in rows] == [f"Author {n:04}" for n in range(number)]
+    names = [f"Author {n:04}" for n in range(number)]
+    assert [author.name for author in missed_and_hit(ask, authors.all())] == names
+    page = ask(authors.all(), "page", 1, size=1000)
+    with statements(0), outcomes("hit"):
+        hit = ask(authors.all(), "page", 1, size=1000)
+    assert_same(page.object_list, hit.object_list)
+    assert [author.name for author in hit] == names
 
 
 # What a reader does to an answer.
@@ -617,6 +652,15 @@ def test_every_type_of_field_comes_back_in_its_type(ask: Ask) -> None:
     )
     found = missed_and_hit(ask, repository_of(fields.Everything), "get", pk=row.pk)
     assert_same([fields.Everything.objects.get()], [found])
+
+
+@pytest.mark.usefixtures("news")
+def test_naive_times_come_back_naive(ask: Ask) -> None:
+    with override_settings(USE_TZ=False):
+        row = missed_and_hit(ask, articles, "get", slug="article-1")
+        assert row.created == Article.objects.get(slug="article-1").created
+        assert row.created.tzinfo is None
+    assert ask(articles, "get", slug="article-1").created.tzinfo is not None
 
 
 @pytest.mark.usefixtures("every_field")
