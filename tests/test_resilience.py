@@ -187,7 +187,7 @@ def test_it_says_once_that_it_opens_and_once_that_it_closes(
     store.up = True
     _probing_has_ended(breaker)
     opened, closed = caplog.messages
-    assert "There is no store." in opened
+    assert "There is no store" in opened
     assert "answers again" in closed
 
 
