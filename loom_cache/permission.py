@@ -100,6 +100,7 @@ def standing(
     refusal = refused_by(found, on_loop=on_loop)
     if refusal is not None:
         return Standing(refusal)
+    watch.tell_of_read(found)
     inside = watch.recorder() is not None or any(map(watch.in_transaction, found))
     return _ALONE if inside else _FREE
 

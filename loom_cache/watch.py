@@ -49,6 +49,9 @@ class Listener(Protocol):
 
     def rolled_back(self, connection: Connection) -> None: ...
 
+    def reading(self, connection: Connection) -> None:
+        """A cached read is about to be answered for code that has used the connection."""
+
 
 @dataclass(slots=True)
 class _State:
@@ -304,6 +307,14 @@ def callers_connections() -> list[Connection]:
     found = [connection for reference in _used.get() if (connection := reference()) is not None]
     found += [one for one in connections.all(initialized_only=True) if one not in found]
     return found
+
+
+def tell_of_read(found: Iterable[Connection]) -> None:
+    """On SQLite a statement may have been committed, or refused, when its result was fetched, which
+    nobody sees: whoever listens hears of it before the caller reads what it has changed."""
+    for connection in found:
+        if connection.vendor == "sqlite":
+            _publish("reading", connection)
 
 
 def in_transaction(connection: Connection) -> bool:

@@ -63,7 +63,7 @@ assert (len(page.object_list), len(top)) == (10, 10)
 
 def blocks() -> dict[str, str]:
     """The README's Python blocks by the file name in their first line."""
-    found = re.findall(r"```python\n# (\S+)\n(.*?)```", (ROOT / "README.md").read_text(), re.S)
+    found = re.findall(r"```python\n# (\S+)\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
     return dict(found)
 
 
