@@ -128,6 +128,11 @@ class _Writes:
     def rolled_back(self, connection: Connection) -> None:
         _forget(connection)
 
+    def reading(self, connection: Connection) -> None:
+        changes = watch.state_data(connection).get(_UNSETTLED)
+        if changes:  # as settle() does; but there may be more to fetch
+            bump(_with_neighbours(changes))
+
 
 def install() -> None:
     """Start listening. Idempotent."""
@@ -254,12 +259,13 @@ def _flush(connection: Connection) -> None:
         bump(pending.changes())
 
 
-def settle(connection: Connection) -> None:
+def settle(connection: Connection, *, succeeded: bool = False) -> None:
     """Bump again what a statement changed whose result had still to be fetched when it was
-    bumped first: SQLite commits it only then (W4)."""
+    bumped first: SQLite commits it only then (W4). Unless it is known to have succeeded, the fetch
+    may have raised an IntegrityError (W5)."""
     changes = watch.state_data(connection).pop(_UNSETTLED, None)
     if changes:
-        bump(changes)
+        bump(changes if succeeded else _with_neighbours(changes))
 
 
 def bump(changes: Mapping[str, Change]) -> None:
@@ -293,7 +299,7 @@ def defer(model: type[models.Model], changes: Changes) -> bool:
 
 
 def _settle_after_save(using: str, **_kwargs: object) -> None:
-    settle(connections[using])
+    settle(connections[using], succeeded=True)
 
 
 def _name_row(sender: type[models.Model], instance: models.Model, using: str, **_: object) -> None:
