@@ -615,6 +615,28 @@ def test_a_foreign_key_violation_shows_that_the_other_row_is_gone(
         assert ask(authors, "get_or_none", pk=author.pk) is None
 
 
+def test_a_creation_that_violates_a_foreign_key_shows_that_the_other_row_is_gone(
+    ask: Ask, author: Author, elsewhere: Elsewhere
+) -> None:
+    """On SQLite it is refused when its result is fetched."""
+    assert ask(authors, "get", pk=author.pk) == author
+    with committed_but_not_bumped(elsewhere, Author.objects.all().delete):
+        with pytest.raises(IntegrityError):
+            Article.objects.create(author=author, slug="one", title="One")
+        assert ask(authors, "get_or_none", pk=author.pk) is None
+
+
+def test_a_creation_that_violated_a_foreign_key_shows_it_after_other_statements_too(
+    ask: Ask, author: Author, elsewhere: Elsewhere
+) -> None:
+    assert ask(authors, "get", pk=author.pk) == author
+    with committed_but_not_bumped(elsewhere, Author.objects.all().delete):
+        with pytest.raises(IntegrityError):
+            Article.objects.create(author=author, slug="one", title="One")
+        Tag.objects.exists()
+        assert ask(authors, "get_or_none", pk=author.pk) is None
+
+
 def test_an_update_that_violates_a_foreign_key_shows_that_the_other_row_is_gone(
     ask: Ask, author: Author, article: Article, elsewhere: Elsewhere
 ) -> None:
@@ -1153,6 +1175,20 @@ def test_a_reader_between_an_insert_and_the_fetch_that_commits_it_leaves_nothing
         Article.objects.create(author=author, slug="one", title="One")
     assert seen == [0]  # what it left behind is old
     assert elsewhere.do(number) == 1
+
+
+@pytest.mark.usefixtures("sqlite")
+def test_who_has_fetched_what_a_raw_insert_returns_reads_it(
+    ask: Ask, author: Author, elsewhere: Elsewhere
+) -> None:
+    ask(authors, "count")
+    with (
+        between_statement_and_fetch(lambda: elsewhere.do(lambda: ask(authors, "count"))),
+        connection.cursor() as cursor,
+    ):
+        cursor.execute("INSERT INTO news_author (name, email) VALUES ('Bob', '') RETURNING id")
+        cursor.fetchall()
+    assert ask(authors, "count") == 2
 
 
 @pytest.mark.usefixtures("sqlite")
