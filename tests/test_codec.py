@@ -651,6 +651,15 @@ def test_rows_of_values_are_stored_by_column() -> None:
         assert (entry.kind, header.spec) == (kind, "s" if kind == "s" else "is")
 
 
+def test_json_is_stored_as_it_is() -> None:
+    data = {"a": [1, {"b": None}], "c": "d"}
+    assert msgspec.msgpack.decode(encode_value(data)) == [1, "v", ["j", data]]
+    assert msgspec.msgpack.decode(encode_value([1])) == [1, "v", ["j", [1]]]
+    entry = msgspec.msgpack.decode(encode_rows([(data, [1])]), type=Entry)
+    assert msgspec.msgpack.decode(entry.header, type=ValuesHeader).spec == "jj"
+    assert msgspec.msgpack.decode(entry.rows) == [[data, [1]]]
+
+
 @isolate_apps("tests.fieldapp")
 def test_a_model_that_the_registry_does_not_know_is_refused() -> None:
     class Author(Model):

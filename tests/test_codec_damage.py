@@ -270,5 +270,20 @@ def test_deep_and_large_nonsense_costs_little() -> None:
     read(msgspec.msgpack.encode((1, "v", ["m", "2026-01-01", 0, "America"])))
 
 
+def test_no_class_is_found_by_a_name_in_the_data() -> None:
+    """The module of psycopg's ranges has more in it than ranges, such as `date`."""
+    for packed in (["r", "date", 2026, 1, 1], ["r", "Range", None, None, None, None]):
+        with pytest.raises(CorruptEntry):
+            decode_value(msgspec.msgpack.encode((1, "v", packed)))
+
+
+def test_nesting_that_is_never_written_is_not_read() -> None:
+    packed: Any = 1
+    for _ in range(100):
+        packed = ["l", [packed]]
+    with pytest.raises(CorruptEntry, match="nested too deeply"):
+        decode_value(msgspec.msgpack.encode((1, "v", packed)))
+
+
 def test_a_corrupt_entry_is_an_error_of_the_cache() -> None:
     assert issubclass(CorruptEntry, LoomCacheError)
