@@ -277,9 +277,5 @@ class ReadingAPI(Generic[Row]):
         for row in await self._aread("list"):
             yield row
 
-    def __bool__(self) -> bool:
-        """Whether there are rows, as of a QuerySet (a template's `if`)."""
-        return bool(self._read("list"))
-
     def __iter__(self) -> Iterator[Row]:
         return iter(self._read("list"))

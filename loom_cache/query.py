@@ -212,7 +212,10 @@ class CachedQuery(ReadingAPI[Row]):
         return made
 
     def __bool__(self) -> bool:
-        """Whether there are rows, as of a QuerySet: `exists()` asks for less."""
+        """Whether there are rows, as of a QuerySet (a template's `if`); `exists()` asks for less.
+
+        A repository is always true, as a manager is.
+        """
         return bool(self._read("list"))
 
     def __repr__(self) -> str:

@@ -429,6 +429,11 @@ def test_a_query_without_rows_is_false_as_in_django(store: str) -> None:
     assert not articles.filter(views=-1)
 
 
+def test_a_repository_is_true_as_a_manager_is_and_reads_nothing(store: str) -> None:
+    with outcomes(), statements(0):
+        assert articles
+
+
 @pytest.mark.usefixtures("news")
 @pytest.mark.parametrize(("number", "views"), [(1, [0, 10]), (2, [20, 30]), ("2", [20, 30])])
 def test_a_page_has_what_djangos_page_has(ask: Ask, number: Any, views: list[int]) -> None:
