@@ -1221,6 +1221,31 @@ def test_a_statement_that_raises_outside_a_transaction_is_published_all_the_same
     assert title_of(ask, article) == "New"
 
 
+def test_a_write_whose_task_is_cancelled_midway_is_published(
+    store: str, article: Article, elsewhere: Elsewhere
+) -> None:
+    """The thread that runs it goes on to its end."""
+
+    async def write_and_be_cancelled() -> None:
+        writer = asyncio.create_task(sync_to_async(write, thread_sensitive=False)())
+        await asyncio.to_thread(gate.wait_until_reached)
+        writer.cancel()
+        gate.open()
+        await asyncio.wait([writer])
+
+    def write() -> None:
+        try:
+            with stopped_after("UPDATE", gate):
+                retitle(article)
+        finally:
+            connection.close()
+
+    elsewhere.do(lambda: articles.get(pk=article.pk))
+    with Gate() as gate:
+        async_to_sync(write_and_be_cancelled)()
+    assert elsewhere.do(lambda: articles.get(pk=article.pk).title) == "New"
+
+
 # ATOMIC_REQUESTS. -------------------------------------------------------------------------------
 
 
