@@ -38,7 +38,7 @@ from shop.models import Article
 class Articles(CachedRepository[Article]):
     model = Article
 
-call_command("check", fail_level="WARNING")
+call_command("check", fail_level="ERROR")
 call_command("migrate", run_syncdb=True, verbosity=0)
 Article.objects.create(pk=7, title="On looms")
 counts = []
