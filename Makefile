@@ -16,14 +16,21 @@ DEBIAN_SERVERS := redis-server postgresql
 WITH_DATABASE := tests/cases tests/test_codec.py tests/test_codec_results.py tests/test_command.py \
 	tests/test_demo.py tests/test_site.py tests/test_writes.py
 
-.PHONY: demo test serve lint format clean services
+.PHONY: demo test test-sqlite test-postgresql serve lint format clean services
 
 demo: $(INSTALLED)
 	@$(BIN)/python manage.py demo
 
+# The two runs share nothing but the machine; what each says is kept together where make can.
 test: services lint
+	@$(MAKE) --no-print-directory -j2 $(if $(filter output-sync,$(.FEATURES)),--output-sync=target) \
+		test-sqlite test-postgresql
+
+test-sqlite: $(INSTALLED)
 	@$(BIN)/python -m pytest
-	@LOOM_TEST_DB=postgresql LOOM_TEST_STORE=redis $(BIN)/python -m pytest $(WITH_DATABASE)
+
+test-postgresql: $(INSTALLED)
+	@LOOM_TEST_DB=postgresql LOOM_TEST_STORE=redis $(BIN)/python -m pytest -p no:cacheprovider $(WITH_DATABASE)
 
 lint: $(INSTALLED)
 	@$(BIN)/ruff check .
