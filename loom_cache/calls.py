@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 import msgspec
 from django.db import models, router
 
-from loom_cache import config, keys, labels, permission, tables, tags, watch
+from loom_cache import config, dependencies, keys, labels, permission, tables, tags, watch
 from loom_cache.codec import TypedCodec, typed_codec
 from loom_cache.exceptions import ConfigurationError, UnsupportedValue
-from loom_cache.plans import seen_refusal, shape_of
+from loom_cache.plans import hints, learn, seen_refusal, shape_of
 from loom_cache.reading import Loaded, Part, adrive, drive
 
 if TYPE_CHECKING:
@@ -211,10 +211,12 @@ class CallPlan:
         # The repository's own table is asked for beforehand, since most methods read it; an
         # answer depends on it only if the method did.
         own = tags.of_whole([tables.name_of(self._repository.model)])
-        return tuple(dict.fromkeys((*self.parts[0].required, *own, *self.shape.hints)))
+        part = self.parts[0]
+        wanted = (*part.required, *own, *self.shape.hints, *hints.of(part.key))
+        return tuple(dict.fromkeys(wanted))
 
-    def learn(self, names: Sequence[str]) -> None:
-        self.shape.learn(names)
+    def learn(self, at: int, names: Sequence[str]) -> None:
+        learn(self.shape, self.parts[at], names)
 
     def prepared(self) -> bool:
         return True  # what it touches shows only when it runs (R6)
@@ -241,9 +243,10 @@ class CallPlan:
         loaded = Loaded(value, missing=value is None)
         loaded.refusal = self._not_stored(seen, len(body))
         if loaded.refusal is None:
-            touched = tags.of_whole(tables.among(seen.names))
-            found = (*self.parts[0].required, *touched, *seen.tags)
-            loaded.tags = tuple(dict.fromkeys(found))
+            found = dependencies.of_load(seen, None)
+            names = (*self.parts[0].required, *found.tags(), *seen.tags)
+            loaded.tags = tuple(dict.fromkeys(names))
+            loaded.combinations = found.combinations()
             loaded.body = body
         return loaded
 

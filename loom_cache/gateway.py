@@ -12,7 +12,7 @@ from aiocache.factory import CacheHandler
 
 from loom_cache import config as configuration
 from loom_cache import counters
-from loom_cache.backends import Pair, Snapshot, Store
+from loom_cache.backends import Enrolled, Pair, Snapshot, Store
 from loom_cache.backends.foreign import ForeignStore
 from loom_cache.backends.memory import MemoryCache
 from loom_cache.backends.redis import RedisCache
@@ -147,6 +147,29 @@ class CacheGateway:
 
     def bump_sync(self, keys: Sequence[str], *, timeout: float | None = None) -> int:
         return self._store.bump_sync(keys, timeout=timeout) if keys else 0
+
+    async def bump_and_read(
+        self,
+        keys: Sequence[str],
+        reads: Sequence[str],
+        *,
+        timeout: float | None = None,  # noqa: ASYNC109
+    ) -> list[int | None]:
+        """Bump, and then read the counters at `reads`, in one request."""
+        moved = await self._store.bump_and_read(keys, reads, timeout=timeout)
+        return moved.values
+
+    def bump_and_read_sync(
+        self, keys: Sequence[str], reads: Sequence[str], *, timeout: float | None = None
+    ) -> list[int | None]:
+        return self._store.bump_and_read_sync(keys, reads, timeout=timeout).values
+
+    async def enroll(self, counter: str, at: str, names: Sequence[str], most: int) -> Enrolled:
+        """Add names to the list at `at`, for which the counter stands (see Store.enroll)."""
+        return await self._store.enroll(counter, at, names, most)
+
+    def enroll_sync(self, counter: str, at: str, names: Sequence[str], most: int) -> Enrolled:
+        return self._store.enroll_sync(counter, at, names, most)
 
     async def remove(self, keys: Sequence[str]) -> int:
         """Delete full keys; how many existed."""

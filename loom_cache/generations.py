@@ -11,12 +11,22 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from loom_cache import config, counters
+from loom_cache import tags as tags_of
+from loom_cache.backends import Enrolled, enrolled
+from loom_cache.combinations import Catalogue, Combination, Known, parse
 from loom_cache.exceptions import StoreUnavailable
 from loom_cache.gateway import CacheGateway
 from loom_cache.resilience import Breaker
 from loom_cache.tags import OF_NOTHING
 
 Generations = Mapping[str, int]
+Counted = dict[str, int | None]
+"""Counters by tag; None for one that is not there."""
+Wanted = Mapping[str, frozenset[Combination]]
+"""Combinations by table."""
+
+MOST_COMBINATIONS = 32
+"""Of one table; answers that ask for others depend on the whole of it."""
 
 
 @dataclass(slots=True)
@@ -50,6 +60,7 @@ class GenerationalDependencyResolver:
         self._together = data.shares_server_with(counters)
         self._write_timeout = write_timeout
         self.breaker = Breaker(self._land)
+        self.catalogue = Catalogue()
 
     async def look(self, entries: Sequence[str], tags: Sequence[str]) -> View:
         """Entries and the counters of `tags`: one round trip where both live on one server (R1)."""
@@ -92,6 +103,64 @@ class GenerationalDependencyResolver:
     def keep_sync(self, entries: Sequence[tuple[str, bytes, float]]) -> None:
         self._data.store_sync([(self._data.full_key(k), value, ttl) for k, value, ttl in entries])
 
+    async def enrol(self, wanted: Wanted, seen: Generations) -> dict[str, Known]:
+        """See to it that combinations are in the lists of their tables, where writers find them.
+
+        What is known of these tables then: a combination that is not in it must not be relied on.
+        Costs nothing where the generations just seen are those of lists that hold them.
+        """
+        for table in self._unlisted(wanted, seen):
+            counter, at = self._places(table)
+            names = [one.name for one in wanted[table]]
+            found = await self._counters.enroll(counter, at, names, MOST_COMBINATIONS)
+            self.catalogue.known[table] = _known(found)
+        return {table: self.catalogue.of(table) for table in wanted}
+
+    def enrol_sync(self, wanted: Wanted, seen: Generations) -> dict[str, Known]:
+        for table in self._unlisted(wanted, seen):
+            counter, at = self._places(table)
+            names = [one.name for one in wanted[table]]
+            found = self._counters.enroll_sync(counter, at, names, MOST_COMBINATIONS)
+            self.catalogue.known[table] = _known(found)
+        return {table: self.catalogue.of(table) for table in wanted}
+
+    def _unlisted(self, wanted: Wanted, seen: Generations) -> list[str]:
+        return [
+            table
+            for table, combinations in wanted.items()
+            if (known := self.catalogue.of(table)).generation is None
+            or known.generation != seen.get(tags_of.of_combinations(table))
+            or not combinations <= known.combinations
+        ]
+
+    def _places(self, table: str) -> tuple[str, str]:
+        """The full keys of a table's list of combinations: of its counter, and of itself."""
+        counter, at = tags_of.of_combinations(table), tags_of.list_of_combinations(table)
+        return self._counters.full_key(counter), self._counters.full_key(at)
+
+    async def learn(self, tables: Sequence[str]) -> list[str]:
+        """Read which combinations of these tables are in use; those of the tables for which that
+        cannot be told."""
+        places = [place for table in tables for place in self._places(table)]
+        return self._learnt(tables, (await self._counters.fetch(places)).values)
+
+    def learn_sync(self, tables: Sequence[str]) -> list[str]:
+        places = [place for table in tables for place in self._places(table)]
+        return self._learnt(tables, self._counters.fetch_sync(places).values)
+
+    def _learnt(self, tables: Sequence[str], values: Sequence[bytes | None]) -> list[str]:
+        unclear = []
+        for table, value, listed in zip(tables, values[::2], values[1::2], strict=True):
+            generation, found = counters.parse(value), enrolled(listed)
+            if generation is not None and found.generation not in (None, generation):
+                # Whenever a list is written its counter moves with it: under a counter that has
+                # moved since, nothing has been stored.
+                found = Enrolled(generation, [])
+            known = self.catalogue.known[table] = _known(found)
+            if generation is not None and known.generation is None:
+                unclear.append(table)
+        return unclear
+
     async def bump(self, tags: Sequence[str]) -> int:
         """Move the counters of `tags` that exist, in one round trip; how many there were."""
         names = [self._counters.full_key(tag) for tag in tags]
@@ -106,38 +175,59 @@ class GenerationalDependencyResolver:
         prefix = self._counters.full_key("")
         return [key.removeprefix(prefix) for key in self._counters.scan_sync(f"{prefix}g:{{")]
 
-    async def publish(self, tags: Sequence[str]) -> None:
-        """Bump `tags`; what is not acknowledged is queued and retried (W6). Never raises."""
+    async def publish(self, tags: Sequence[str], reads: Sequence[str] = ()) -> Counted | None:
+        """Bump `tags` and read the counters of `reads` after it, in one round trip. What is not
+        acknowledged is queued and retried (W6), `reads` being bumped as well; None is returned
+        then. Never raises."""
         if self.breaker.has_lost:
-            self.breaker.lose(tags)
-            return
+            self.breaker.lose([*tags, *reads])
+            return None
         try:
-            await self.bump(tags)
+            values = await self._counters.bump_and_read(
+                self._names(tags), self._names(reads), timeout=self._write_timeout
+            )
         except StoreUnavailable as error:
-            self.breaker.lose(tags, error)
+            self.breaker.lose([*tags, *reads], error)
+            return None
         except asyncio.CancelledError:
             # Midway: it may not have been sent, and the write that it tells of has happened.
-            self.publish_sync(tags)
+            self.publish_sync([*tags, *reads])
             raise
+        return dict(zip(reads, values, strict=True))
 
-    def publish_sync(self, tags: Sequence[str]) -> None:
+    def publish_sync(self, tags: Sequence[str], reads: Sequence[str] = ()) -> Counted | None:
         # Reads that failed are no reason not to try: an event loop that was blocked looks so, too.
         if self.breaker.has_lost:
-            self.breaker.lose(tags)
-            return
+            self.breaker.lose([*tags, *reads])
+            return None
         try:
-            self.bump_sync(tags)
+            values = self._counters.bump_and_read_sync(
+                self._names(tags), self._names(reads), timeout=self._write_timeout
+            )
         except StoreUnavailable as error:
-            self.breaker.lose(tags, error)
+            self.breaker.lose([*tags, *reads], error)
+            return None
         except BaseException:  # interrupted midway (Ctrl-C, a worker's time limit): the same
-            self.breaker.lose(tags)
+            self.breaker.lose([*tags, *reads])
             raise
+        return dict(zip(reads, values, strict=True))
+
+    def _names(self, tags: Sequence[str]) -> list[str]:
+        return [self._counters.full_key(tag) for tag in tags]
 
     def _land(self, tags: list[str]) -> None:
         if tags:
             self.bump_sync(tags)
         else:
             self.look_sync([], [OF_NOTHING])
+
+
+def _known(found: Enrolled) -> Known:
+    """Nothing, if one of the names is none that this release understands."""
+    read = [parse(name) for name in found.names]
+    if found.generation is None or None in read:
+        return Known()
+    return Known(found.generation, frozenset(one for one in read if one is not None))
 
 
 def _view(

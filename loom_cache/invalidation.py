@@ -71,7 +71,7 @@ def _changes_of_row(model: Model, pk: Any) -> Changes:
         for name in map(tables.name_of, _with_parents([model]))
     }
     return {
-        name: Change(unknown=True) if row is None else Change(rows={row})
+        name: Change(unknown=True) if row is None else Change(rows={row}, anywhere=True)
         for name, row in rows.items()
     }
 

@@ -12,12 +12,14 @@ from asgiref.sync import sync_to_async
 from django.core.exceptions import FieldError, SynchronousOnlyOperation
 from django.core.paginator import EmptyPage, Page, PageNotAnInteger, Paginator
 from django.core.signals import setting_changed
-from django.db import NotSupportedError, connections, router
+from django.db import NotSupportedError, connections, models, router
 from django.db.models import QuerySet
 
-from loom_cache import config, keys, permission, prefetches, sql, tables, tags, watch
+from loom_cache import config, dependencies, keys, permission, prefetches, sql, tables, tags, watch
 from loom_cache.codec import CorruptEntry, decode_rows, decode_value, encode_rows, encode_value
+from loom_cache.dependencies import Dependencies
 from loom_cache.exceptions import UnsupportedValue
+from loom_cache.reached import from_instances
 from loom_cache.reading import Loaded, Part, Plan
 
 if TYPE_CHECKING:
@@ -35,16 +37,41 @@ class Shape:
     """What is known, in this process, of all questions that differ only in their values."""
 
     hints: tuple[str, ...] = ()
-    """Table-level tags that such answers depend on, beside those of the model's own table."""
+    """Tags that such answers depend on whatever their values are, and those of every table that
+    they read: no other tag of a table moves without these."""
     analysed: bool = False
-    whole_table: bool = False
-    """The model's own table is read for more than the row that is asked for."""
     refusal: str | None = None
     """Why such an answer is never cached."""
 
     def learn(self, names: Iterable[str]) -> None:
-        widened = {name for tag in names for name in tags.widened(tag)}
-        self.hints = tuple(sorted(widened.union(self.hints)))
+        found = {name for tag in names for name in tags.widened(tag)}
+        found.update(filter(tags.is_general, names))
+        if not found <= set(self.hints):
+            self.hints = tuple(sorted(found.union(self.hints)))
+
+
+class _Hints:
+    """The tags that an entry turned out to depend on, by its key: asked for together with it. The
+    oldest are forgotten, and learnt again at the price of a second look."""
+
+    def __init__(self) -> None:
+        self._tags: dict[str, tuple[str, ...]] = {}
+
+    def of(self, key: str) -> tuple[str, ...]:
+        return self._tags.get(key, ())
+
+    def learn(self, key: str, names: Iterable[str]) -> None:
+        self._tags.pop(key, None)
+        self._tags[key] = tuple(names)
+        while len(self._tags) > MOST_HINTS:
+            self._tags.pop(next(iter(self._tags)), None)
+
+    def forget(self) -> None:
+        self._tags.clear()
+
+
+MOST_HINTS = 10_000
+hints = _Hints()
 
 
 @lru_cache(maxsize=4096)
@@ -55,6 +82,7 @@ def shape_of(identity: bytes) -> Shape:
 
 def _on_setting_changed(**_kwargs: object) -> None:
     shape_of.cache_clear()  # a table may be ignored no longer, an app be installed
+    hints.forget()
 
 
 setting_changed.connect(_on_setting_changed, dispatch_uid="loom_cache.plans")
@@ -125,13 +153,13 @@ class QueryPlan:
         self.parts: Sequence[Part] = (self._part(key),)
 
     def _part(self, key: str) -> Part:
-        query = self.query
-        own = (
-            tags.of_list(self._table) if query.row is None else tags.of_row(self._table, query.row)
-        )
+        query, table = self.query, self._table
+        required = [tags.of_table(table)]
+        if query.row is not None:
+            required += (tags.of_rows(table), tags.of_row(table, query.row))
         return Part(
             key=key,
-            required=(tags.of_table(self._table), own, *query.declared()),
+            required=(*required, *query.declared()),
             ttl=query.repository.seconds(query.seconds, many=self.operation not in _SINGLE),
             missing_ttl=_settings().missing_ttl,
         )
@@ -144,19 +172,22 @@ class QueryPlan:
         return "ignored table" if tables.touches_ignored([self._table]) else None
 
     def asked(self) -> tuple[str, ...]:
-        required = (tag for part in self.parts for tag in part.required)
-        # An answer that says "there is none" depends on every insertion.
-        return tuple(dict.fromkeys((*required, tags.of_list(self._table), *self.shape.hints)))
+        wanted = dict.fromkeys(tag for part in self.parts for tag in part.required)
+        wanted[tags.of_list(self._table)] = None  # no tag of a row or of values moves without it
+        wanted.update(dict.fromkeys(self.shape.hints))
+        for part in self.parts:
+            wanted.update(dict.fromkeys(hints.of(part.key)))
+        return tuple(wanted)
 
-    def learn(self, names: Sequence[str]) -> None:
-        self.shape.learn(names)
+    def learn(self, at: int, names: Sequence[str]) -> None:
+        learn(self.shape, self.parts[at], names)
 
     def prepared(self) -> bool:
         return self.shape.analysed
 
     def prepare(self) -> None:
         """Compile the query once to see which tables it reads."""
-        self.shape.whole_table = analysed = True
+        analysed = True
         try:
             queryset = self._to_analyse()
             if isinstance(queryset, QuerySet):  # a slice with a step has become a list
@@ -170,14 +201,11 @@ class QueryPlan:
 
     def _analyse(self, queryset: QuerySet[Any]) -> bool:
         """Whether there was anything to read: a condition that nothing can meet has no SQL."""
-        shape, own = self.shape, self._table
         statement = prefetches.compiled(queryset)
-        names, certain = prefetches.tables_of(queryset)
+        names = prefetches.tables_of(queryset)
         touched = tables.among(statement.names | names)
-        shape.learn(tags.of_whole(touched - {own}))
-        alone = certain and own not in names and statement.mentions.count(own) <= 1
-        shape.whole_table = not alone
-        shape.refusal = _never_cached(statement, names)
+        self.shape.learn(tags.of_whole(touched - {self._table}))
+        self.shape.refusal = _never_cached(statement, names)
         return bool(statement.names)
 
     def _to_analyse(self) -> Any:
@@ -190,7 +218,7 @@ class QueryPlan:
         loaded.refusal = self.not_stored(seen)
         if loaded.refusal is None:
             self._encode(loaded)
-            loaded.tags = self.depends_on(seen, self.parts[0], loaded)
+            self.tie(loaded, self.parts[0], self.depends_on(seen, loaded), seen)
         return [loaded]
 
     async def aload(self, missing: Sequence[int]) -> list[Loaded]:
@@ -203,12 +231,14 @@ class QueryPlan:
             self.shape.refusal = seen_refusal(seen)
         return self.refusal() or permission.refused_here()
 
-    def depends_on(self, seen: watch.Recorder, part: Part, loaded: Loaded) -> tuple[str, ...]:
-        others = tables.among(seen.names) - {self._table}
-        whole = self.shape.whole_table or loaded.missing or self._table in seen.repeated
-        own = (tags.of_list(self._table),) if whole else ()
-        found = (*part.required, *own, *self.shape.hints, *tags.of_whole(others), *seen.tags)
-        return tuple(dict.fromkeys(found))
+    def depends_on(self, seen: watch.Recorder, loaded: Loaded) -> Dependencies:
+        return dependencies.of_load(seen, None)
+
+    @staticmethod
+    def tie(loaded: Loaded, part: Part, found: Dependencies, seen: watch.Recorder) -> None:
+        """Note what the answer depends on."""
+        loaded.tags = tuple(dict.fromkeys((*part.required, *found.tags(), *seen.tags)))
+        loaded.combinations = found.combinations()
 
     def decode(self, at: int, body: msgspec.Raw) -> Any:
         raise NotImplementedError
@@ -261,6 +291,20 @@ class RowsPlan(QueryPlan):
         else:
             self._keep(loaded, lambda: encode_rows(rows, custom_prefetches=self.query.prefetches()))
 
+    def depends_on(self, seen: watch.Recorder, loaded: Loaded) -> Dependencies:
+        rows = loaded.value
+        of_instances = bool(rows) and isinstance(rows[0], models.Model)
+        reached = from_instances(rows) if of_instances or not rows else None
+        return dependencies.of_load(
+            seen, reached, complete=self.query.shows_every_row(), given=self._is_there(loaded)
+        )
+
+    def _is_there(self, loaded: Loaded) -> Callable[[str, tables.Row], bool]:
+        """Of values one cannot tell which rows they are, but that the one asked for is there."""
+        return lambda table, row: (
+            not loaded.missing and (table, row) == (self._table, self.query.row)
+        )
+
     def decode(self, at: int, body: msgspec.Raw) -> list[Any]:
         return decode_rows(body, prefetches=self.query.prefetches())
 
@@ -293,6 +337,9 @@ _decode_pairs = msgspec.msgpack.Decoder(_Pairs).decode
 class DictPlan(RowsPlan):
     """`in_bulk` of whatever cannot be an entry for each row."""
 
+    def depends_on(self, seen: watch.Recorder, loaded: Loaded) -> Dependencies:
+        return dependencies.of_load(seen, None)
+
     def _fetch(self) -> Any:
         return self.query.queryset().in_bulk(*self.args, **self.kwargs)
 
@@ -317,12 +364,6 @@ class DictPlan(RowsPlan):
 
 class ValuePlan(QueryPlan):
     """A terminal whose answer is a value: a count, a flag, a dict of aggregates."""
-
-    def _part(self, key: str) -> Part:
-        part = super()._part(key)
-        # It says something of rows that are not there, too.
-        part.required = tuple(dict.fromkeys((*part.required, tags.of_list(self._table))))
-        return part
 
     def _to_analyse(self) -> Any:
         queryset = self.query.queryset()
@@ -384,8 +425,24 @@ class BulkPlan(RowsPlan):
         loaded = Loaded(rows[-1:], refusal=refusal)
         if refusal is None:
             self._encode(loaded)
-            loaded.tags = self.depends_on(seen, self.parts[at], loaded)
+            self.tie(loaded, self.parts[at], self._of_one(seen, at, loaded), seen)
         return loaded
+
+    def _of_one(self, seen: watch.Recorder, at: int, loaded: Loaded) -> Dependencies:
+        """Of one row: the statements asked for all of them together."""
+        found = self.depends_on(seen, loaded)
+        own, row = found.tables.get(self._table), self._rows[at]
+        if own is not None and loaded.value and self._names_it_once(seen):
+            own.whole = False
+            own.rows = {row} | (from_instances(loaded.value).of(self._table) or set())
+        return found
+
+    def _names_it_once(self, seen: watch.Recorder) -> bool:
+        """Whether the table is read for nothing but the rows asked for."""
+        asked = [one for one in seen.asked if self._table in one.statement.names]
+        return all(one.statement.mentions.count(self._table) == 1 for one in asked) and (
+            len(asked) == 1
+        )
 
     def finish(self, values: list[Any]) -> dict[Any, Any]:
         return {row.pk: row for rows in values for row in rows}
@@ -425,9 +482,8 @@ class Joint:
     def asked(self) -> tuple[str, ...]:
         return tuple(dict.fromkeys(tag for plan in self.members for tag in plan.asked()))
 
-    def learn(self, names: Sequence[str]) -> None:
-        for plan in self.members:
-            plan.learn(names)
+    def learn(self, at: int, names: Sequence[str]) -> None:
+        self.members[at].learn(0, names)
 
     def prepared(self) -> bool:
         return all(plan.prepared() for plan in self.members)
@@ -494,7 +550,7 @@ class Known:
     def asked(self) -> tuple[str, ...]:
         return ()
 
-    def learn(self, names: Sequence[str]) -> None: ...
+    def learn(self, at: int, names: Sequence[str]) -> None: ...
 
     def prepared(self) -> bool:
         return True
@@ -514,6 +570,13 @@ class Known:
         return self._value
 
 
+def learn(shape: Shape, part: Part, names: Iterable[str]) -> None:
+    """An entry depends on these tags: its tables are noted for its shape, the rest for its key."""
+    shape.learn(names)
+    known = {*part.required, *shape.hints}
+    hints.learn(part.key, [name for name in names if name not in known])
+
+
 def seen_refusal(seen: watch.Recorder) -> str | None:
     """Why an answer whose load ran these statements is never cached."""
     if seen.ended_caching:
@@ -530,8 +593,8 @@ def _lags(read: tuple[str, set[str]]) -> bool:
     """Whether one of the tables read from a database is written to another."""
     alias, names = read
     known = tables.watched()
-    models = (model for name in tables.among(names) for model in known[name].models[:1])
-    return any(router.db_for_write(model) != alias for model in models)
+    read_models = (model for name in tables.among(names) for model in known[name].models[:1])
+    return any(router.db_for_write(model) != alias for model in read_models)
 
 
 def _never_cached(statement: sql.Statement, names: Iterable[str]) -> str | None:

@@ -15,21 +15,17 @@ from django.db.models.manager import BaseManager
 from loom_cache import sql, tables
 
 
-def tables_of(queryset: QuerySet[Any]) -> tuple[set[str], bool]:
-    """The tables that the QuerySet's prefetches read, and whether these are certainly all: a
-    generic relation or a property shows only what it reads when it runs."""
+def tables_of(queryset: QuerySet[Any]) -> set[str]:
+    """The tables that the QuerySet's prefetches read, as far as can be told: a generic relation
+    or a property shows only what it reads when it runs."""
     names: set[str] = set()
-    certain = True
     for lookup in lookups_of(queryset):
         through = lookup.prefetch_through if isinstance(lookup, Prefetch) else str(lookup)
         for model in _models_along(queryset.model, through.split("__")):
-            certain = certain and model is not None
             names.update(_tables_of_model(model))
         if isinstance(lookup, Prefetch) and lookup.queryset is not None:
-            inner, inner_certain = _of_given(lookup.queryset)
-            names |= inner
-            certain = certain and inner_certain
-    return names, certain
+            names |= tables_of(lookup.queryset) | compiled(lookup.queryset).names
+    return names
 
 
 def lookups_of(queryset: Any) -> tuple[Any, ...]:
@@ -72,11 +68,6 @@ def asks(manager: BaseManager[Any]) -> bool:
     """Whether the manager makes its QuerySets by code of its own, which may look who is there."""
     kind: Any = type(manager)
     return kind.get_queryset is not BaseManager.get_queryset
-
-
-def _of_given(queryset: QuerySet[Any]) -> tuple[set[str], bool]:
-    names, certain = tables_of(queryset)
-    return names | set(compiled(queryset).names), certain
 
 
 def compiled(queryset: QuerySet[Any]) -> sql.Statement:

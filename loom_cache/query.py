@@ -102,6 +102,12 @@ class CachedQuery(ReadingAPI[Row]):
         tags = self.repository.declared()
         return tags + tuple(tag for each in self.within for tag in each.declared())
 
+    def shows_every_row(self) -> bool:
+        """Whether the answer has every row that is read for it: a slice with a step leaves out
+        some."""
+        slices = (args[0] for method, args, _ in self.steps if method == "[]")
+        return all(at.step is None for at in slices)
+
     def _lookups(self) -> list[Any]:
         """What it prefetches: strings and Prefetch objects."""
         steps = (args for method, args, _ in self.steps if method == "prefetch_related")

@@ -10,8 +10,8 @@ import asyncio
 import os
 import random
 from asyncio import AbstractEventLoop
-from collections.abc import Awaitable, Generator, Iterable, MutableMapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Generator, Iterable, Mapping, MutableMapping, Sequence
+from dataclasses import dataclass, field
 from time import perf_counter
 from typing import Any, Protocol
 from weakref import WeakKeyDictionary
@@ -22,6 +22,7 @@ from django.core.exceptions import SynchronousOnlyOperation
 
 from loom_cache import config, generations, metrics, permission, tags, watch
 from loom_cache.codec import CorruptEntry
+from loom_cache.combinations import Combination, Known
 from loom_cache.exceptions import StoreUnavailable
 from loom_cache.generations import GenerationalDependencyResolver, View
 from loom_cache.permission import Standing
@@ -62,9 +63,18 @@ class Loaded:
     """How it is stored; None if it must not be, or cannot be."""
     tags: tuple[str, ...] = ()
     """What it turned out to depend on."""
+    combinations: dict[str, frozenset[Combination]] = field(default_factory=dict)
+    """Those among its tags, by table: writers must know of them before it is stored."""
     missing: bool = False
     refusal: str | None = None
     """Why it is not stored."""
+
+    def widen(self, table: str) -> None:
+        """Let it depend on the whole of a table."""
+        whole = tags.of_whole([table])
+        others = (name for name in self.tags if tags.widened(name) != whole)
+        self.tags = tuple(dict.fromkeys((*others, *whole)))
+        self.combinations.pop(table, None)
 
 
 class Plan(Protocol):
@@ -89,8 +99,8 @@ class Plan(Protocol):
     def prepare(self) -> None:
         """Find that out (in the thread of the database connection)."""
 
-    def learn(self, tags: Sequence[str]) -> None:
-        """Such an answer depends on these too."""
+    def learn(self, at: int, tags: Sequence[str]) -> None:
+        """The entry of part `at` depends on these."""
 
     def load(self, missing: Sequence[int]) -> list[Loaded]: ...
 
@@ -115,6 +125,14 @@ class Seed:
 
 
 @dataclass(slots=True)
+class Enrol:
+    """See to it that writers know of these combinations (see generations.py)."""
+
+    wanted: Mapping[str, frozenset[Combination]]
+    seen: Mapping[str, int]
+
+
+@dataclass(slots=True)
 class Prepare:
     plan: Plan
 
@@ -135,7 +153,7 @@ class Wait:
     flight: Flight
 
 
-Request = Look | Seed | Prepare | Load | Keep | Wait
+Request = Look | Seed | Enrol | Prepare | Load | Keep | Wait
 Steps = Generator[Request, Any, list[Any]]
 
 
@@ -208,7 +226,8 @@ def _judge(plan: Plan, view: View) -> Generator[Request, Any, dict[int, Any]]:
     beyond = {tag for entry in entries.values() for tag in entry.generations} - set(plan.asked())
     if beyond:
         view.add((yield Look([], sorted(beyond))))
-        plan.learn(sorted(beyond))
+        for at, entry in entries.items():
+            plan.learn(at, list(entry.generations))
     found = {}
     for at, entry in entries.items():
         if view.incarnation is not None and entry.generations.items() <= view.generations.items():
@@ -305,7 +324,7 @@ def _copies(
     more than is known to be unchanged."""
     copies = []
     for at, one in zip(missing, loaded, strict=True):
-        if one.body is None or not view.generations.keys() >= set(one.tags):
+        if one.body is None or not all(_covers(view, tag) for tag in one.tags):
             return None
         try:
             copies.append(Loaded(plan.decode(at, msgspec.Raw(one.body))))
@@ -315,31 +334,88 @@ def _copies(
     return copies
 
 
+def _covers(view: View, tag: str) -> bool:
+    """Whether `view` would show that what the tag stands for has changed."""
+    return tag in view.generations or all(one in view.generations for one in tags.widened(tag))
+
+
 def _keep(
     plan: Plan, missing: list[int], loaded: list[Loaded], view: View
 ) -> Generator[Request, Any, None]:
-    """Store what was loaded under the generations in `view`; whatever it touched beyond them is
-    learnt, so that the next load has a guard for it (R6)."""
-    entries = []
-    for at, one in zip(missing, loaded, strict=True):
-        if one.body is None:
-            continue
-        beyond = [tag for tag in one.tags if tag not in view.generations]
-        if beyond:
-            plan.learn(beyond)
-            one.refusal = "dependencies seen for the first time"
-            continue
-        made_under = {tag: view.generations[tag] for tag in one.tags}
-        data = _encoder.encode(Entry(str(view.incarnation), made_under, msgspec.Raw(one.body)))
-        entries.append((plan.parts[at].key, data, _ttl(plan.parts[at], missing=one.missing)))
-    if entries:
-        try:
+    """Store what was loaded, under generations read before the load; those of tags that only the
+    load has shown may be read after it if a guard says that nothing changed meanwhile (R6)."""
+    kept = {at: one for at, one in zip(missing, loaded, strict=True) if one.body is not None}
+    try:
+        made_under = yield from _made_under(plan, kept, view)
+        entries = [
+            (plan.parts[at].key, _entry_of(one, made_under), _ttl(plan.parts[at], one.missing))
+            for at, one in kept.items()
+            if one.refusal is None
+        ]
+        if entries:
             yield Keep(entries)
-        except StoreUnavailable:
-            loaded[0].refusal = "unavailable"
+    except StoreUnavailable:
+        loaded[0].refusal = "unavailable"
 
 
-def _ttl(part: Part, *, missing: bool) -> float:
+def _entry_of(one: Loaded, made_under: View) -> bytes:
+    assert one.body is not None
+    generations = {tag: made_under.generations[tag] for tag in one.tags}
+    return _encoder.encode(Entry(str(made_under.incarnation), generations, msgspec.Raw(one.body)))
+
+
+def _made_under(
+    plan: Plan, kept: Mapping[int, Loaded], view: View
+) -> Generator[Request, Any, View]:
+    """The generations to store under. Answers that may not be stored get a refusal."""
+    listed = yield from _enrol(kept, view)
+    tags_of_all = {tag for one in kept.values() for tag in one.tags}
+    beyond = {tag for tag in tags_of_all if tag not in view.generations}
+    beyond |= {tag for tag, generation in listed.items() if view.generations.get(tag) != generation}
+    if not beyond:
+        return view
+    for at, one in kept.items():
+        plan.learn(at, one.tags)
+        if not all(_covers(view, tag) for tag in one.tags):
+            one.refusal = "dependencies seen for the first time"
+    guards = {guard for tag in beyond for guard in tags.widened(tag)} & view.generations.keys()
+    later: View = yield Seed(sorted(beyond | guards))
+    if later.incarnation != view.incarnation or generations.being_written(later.generations):
+        moved = set(guards)
+    else:
+        now = later.generations
+        moved = {guard for guard in guards if now[guard] != view.generations[guard]}
+        moved |= {tag for tag in listed.keys() & now.keys() if now[tag] != listed[tag]}
+    for one in kept.values():
+        if not moved.isdisjoint(one.tags):
+            one.refusal = one.refusal or "written to while it was loaded"
+    generations_ = later.generations | view.generations | listed
+    return View(view.incarnation, [], generations_)
+
+
+def _enrol(kept: Mapping[int, Loaded], view: View) -> Generator[Request, Any, dict[str, int]]:
+    """The generations of the lists that hold the combinations of these answers; an answer with a
+    combination that is in no list depends on the whole table."""
+    wanted: dict[str, frozenset[Combination]] = {}
+    for one in kept.values():
+        for table, combinations in one.combinations.items():
+            wanted[table] = wanted.get(table, frozenset()) | combinations
+    if not wanted:
+        return {}
+    known: dict[str, Known] = yield Enrol(wanted, view.generations)
+    for one in kept.values():
+        for table, combinations in list(one.combinations.items()):
+            if not combinations <= known[table].combinations:
+                one.widen(table)
+    in_use = {table for one in kept.values() for table in one.combinations}
+    return {
+        tags.of_combinations(table): generation
+        for table in in_use
+        if (generation := known[table].generation) is not None
+    }
+
+
+def _ttl(part: Part, missing: bool) -> float:
     """Seconds. Spread so that entries made together do not end together; never lengthened."""
     ttl = min(part.ttl, part.missing_ttl) if missing else part.ttl
     settings = config.current()
@@ -405,6 +481,8 @@ def _ask_sync(request: Request, resolver: GenerationalDependencyResolver) -> Any
             return resolver.look_sync(entries, tags)
         case Seed(tags):
             return resolver.current_sync(tags)
+        case Enrol(wanted, seen):
+            return resolver.enrol_sync(wanted, seen)
         case Keep(entries):
             return resolver.keep_sync(entries)
     raise AssertionError(request)
@@ -472,6 +550,8 @@ def _ask(request: Request, resolver: GenerationalDependencyResolver) -> Awaitabl
             return resolver.look(entries, tags)
         case Seed(tags):
             return resolver.current(tags)
+        case Enrol(wanted, seen):
+            return resolver.enrol(wanted, seen)
         case Keep(entries):
             return resolver.keep(entries)
     raise AssertionError(request)

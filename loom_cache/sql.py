@@ -15,7 +15,10 @@ from itertools import pairwise
 from typing import Literal
 
 from loom_cache import lexer
+from loom_cache.clauses import Clauses
+from loom_cache.dml import Changed, Inserted, read_change, read_insert
 from loom_cache.lexer import Token
+from loom_cache.selects import Select, read_select
 
 Control = Literal["begin", "commit", "rollback", "savepoint", "rollback to", "release", "fold"]
 Reach = Literal["none", "insert", "rows", "tables", "everything"]
@@ -55,29 +58,23 @@ _ROWS_OF_PARAMETERS = re.compile(r"\(%s\)(?:, ?\(%s\))+")
 
 
 @dataclass(frozen=True, slots=True)
-class Condition:
-    """`WHERE column = value` or `column IN (values)`, and nothing else."""
-
-    column: str
-    first: int
-    """Position of the first value among the statement's parameters."""
-    values: tuple[int | None, ...]
-    """A number written in the statement, or None where a parameter gives it."""
-
-
-@dataclass(frozen=True, slots=True)
 class Statement:
     """What one text of SQL does.
 
     `reach` says how much a write may change: nothing, rows added to `target`, the rows of
-    `target` that `condition` names, anything in the tables of `names`, or anything at all.
+    `target` that `changed` describes, anything in the tables of `names`, or anything at all.
     """
 
     names: frozenset[str]
     """Every identifier in it, lower-case: each table it touches is among them."""
     reach: Reach = "none"
     target: str | None = None
-    condition: Condition | None = None
+    inserted: Inserted | None = None
+    changed: Changed | None = None
+    select: Select | None = None
+    """How it reads, if it is a SELECT that could be understood."""
+    placeholders: int = 0
+    """How many there are; others than `%s` count as well."""
     deletes: bool = False
     cascades: bool = False
     ends_caching: bool = False
@@ -112,7 +109,7 @@ def read(sql: str, *, vendor: str = "") -> Statement:
 
 def _shortened(sql: str) -> str:
     """With lists of parameters cut to one (a bulk insert, `IN (...)`), where how many there are
-    makes no difference: in a statement that has no Condition."""
+    makes no difference, or shows where the parameters are counted."""
     if sql.lstrip()[:6].upper() not in ("INSERT", "SELECT"):
         return sql
     return _ROWS_OF_PARAMETERS.sub("(%s)", _PARAMETERS.sub("%s", sql))
@@ -128,8 +125,9 @@ def _read(sql: str, vendor: str) -> Statement:
     if len(pieces) > 1:
         return _several([_one(piece, vendor) for piece in _without_ends(pieces)])
     found = _one(pieces[0], vendor)
-    if found.condition is not None and lexer.hides_placeholders(sql, tokens):
-        return replace(found, reach="tables", condition=None)  # which parameter is the value?
+    if lexer.hides_placeholders(sql, tokens):  # which parameter is which value?
+        reach = "tables" if found.reach == "rows" else found.reach
+        return replace(found, reach=reach, inserted=None, changed=None, select=None)
     return found
 
 
@@ -191,12 +189,22 @@ def _one(tokens: list[Token], vendor: str) -> Statement:
     sets = words[0] in ("SET", "RESET", "DISCARD") or "SET_CONFIG" in words
     if control == "begin" and "ISOLATION" in words:
         sets = True
-    reach, target, condition = _reach(words, tokens, verbs, vendor)
+    clauses = Clauses(tokens)
+    reach, target = _reach(words, tokens, verbs)
+    changed = inserted = None
+    if reach == "rows":
+        changed = _changed(target, clauses) if vendor != "mysql" else None
+        reach = "tables" if changed is None else "rows"
+    elif reach == "insert":
+        inserted = read_insert(clauses)
     return Statement(
         names=frozenset(_names(tokens, vendor)),
         reach=reach,
         target=target,
-        condition=condition,
+        inserted=inserted,
+        changed=changed,
+        select=None if verbs or reach != "none" else read_select(clauses),
+        placeholders=clauses.placeholders,
         deletes=bool(verbs & {"DELETE", "TRUNCATE", "REPLACE", "MERGE", "DROP"})
         or reach == "everything",
         cascades="CASCADE" in words and "TRUNCATE" in verbs,
@@ -294,21 +302,21 @@ def _volatile(tokens: list[Token]) -> str | None:
 
 
 def _reach(
-    words: list[str], tokens: list[Token], verbs: frozenset[str], vendor: str
-) -> tuple[Reach, str | None, Condition | None]:
+    words: list[str], tokens: list[Token], verbs: frozenset[str]
+) -> tuple[Reach, str | None]:
     if not verbs:
-        return "none", None, None
+        return "none", None
     if verbs & _OPAQUE or _rearranges(words):
-        return "everything", None, None
+        return "everything", None
     first = words[0]
     if verbs == {"INSERT"} and first == "INSERT":
         target = _name_after("INTO", words, tokens)
         if target is None or words.count("INTO") > 1:
-            return "tables", None, None
-        return ("tables" if _upserts(words) else "insert"), target, None
-    if verbs == {first} and first in ("UPDATE", "DELETE") and vendor != "mysql":
+            return "tables", None
+        return ("tables" if _upserts(words) else "insert"), target
+    if verbs == {first} and first in ("UPDATE", "DELETE"):
         return _reach_of_change(first, words, tokens)
-    return "tables", None, None
+    return "tables", None
 
 
 def _rearranges(words: list[str]) -> bool:
@@ -341,105 +349,30 @@ def _name(tokens: list[Token], at: int) -> tuple[str | None, int]:
     return None, at
 
 
-def _reach_of_change(
-    verb: str, words: list[str], tokens: list[Token]
-) -> tuple[Reach, str | None, Condition | None]:
+def _reach_of_change(verb: str, words: list[str], tokens: list[Token]) -> tuple[Reach, str | None]:
     """An UPDATE or DELETE without any other writing verb in it."""
+    target, at = _target(verb, words, tokens)
+    if words[at : at + 1] == ["AS"]:
+        return "tables", target
+    expected = ("SET",) if verb == "UPDATE" else ("WHERE", "RETURNING", None)
+    if target is None or (words[at] if at < len(words) else None) not in expected:
+        return "tables", None
+    return "rows", target
+
+
+def _target(verb: str, words: list[str], tokens: list[Token]) -> tuple[str | None, int]:
+    """The table that an UPDATE or DELETE names, and what follows it."""
     start = 1
     if verb == "UPDATE" and words[1:2] == ["OR"]:
         start = 3
     if verb == "DELETE":
         start = 2 if words[1:2] == ["FROM"] else len(tokens)
-    target, at = _name(tokens, start)
-    if words[at : at + 1] == ["AS"]:
-        return "tables", target, None
-    expected = ("SET",) if verb == "UPDATE" else ("WHERE", "RETURNING", None)
-    if target is None or (words[at] if at < len(words) else None) not in expected:
-        return "tables", None, None
-    condition = _condition(verb, target, at, words, tokens)
-    return ("rows" if condition else "tables"), target, condition
+    return _name(tokens, start)
 
 
-def _condition(
-    verb: str, target: str, at: int, words: list[str], tokens: list[Token]
-) -> Condition | None:
-    where = _top_level("WHERE", at, words, tokens)
-    if where is None:
+def _changed(target: str | None, clauses: Clauses) -> Changed | None:
+    verb = clauses.words[0]
+    _, at = _target(verb, clauses.words, list(clauses.tokens))
+    if target is None or at >= len(clauses):
         return None
-    between = range(at, where)
-    if any(words[i] in ("FROM", "USING", "JOIN") and _depth(tokens, at, i) == 0 for i in between):
-        return None
-    end = _top_level("RETURNING", where, words, tokens) or len(tokens)
-    found = _names_rows(target, tokens[where + 1 : end])
-    if found is None:
-        return None
-    column, values = found
-    if verb == "UPDATE" and _assigns(column, at, where, tokens):
-        return None
-    if any(token.kind == "placeholder" and token.text.startswith("%(") for token in tokens):
-        return None
-    first = sum(token.kind == "placeholder" and token.text != "%%" for token in tokens[:where])
-    return Condition(column=column, first=first, values=values)
-
-
-def _depth(tokens: list[Token], start: int, at: int) -> int:
-    depth = 0
-    for token in tokens[start:at]:
-        depth += {"(": 1, ")": -1}.get(token.text, 0) if token.kind == "mark" else 0
-    return depth
-
-
-def _top_level(word: str, start: int, words: list[str], tokens: list[Token]) -> int | None:
-    depth = 0
-    for at in range(start, len(tokens)):
-        if tokens[at].kind == "mark":
-            depth += {"(": 1, ")": -1}.get(tokens[at].text, 0)
-        elif depth == 0 and words[at] == word:
-            return at
-    return None
-
-
-def _names_rows(target: str, tokens: list[Token]) -> tuple[str, tuple[int | None, ...]] | None:
-    """`[target.]column = value` or `[target.]column IN (value, ...)`, to the last token."""
-    while len(tokens) > 2 and tokens[0].text == "(" and tokens[-1].text == ")":
-        tokens = tokens[1:-1]
-    if len(tokens) > 2 and tokens[1].text == ".":
-        if tokens[0].text.lower() != target:
-            return None
-        tokens = tokens[2:]
-    if len(tokens) < 3 or tokens[0].kind not in ("word", "quoted"):
-        return None
-    column, operator, rest = tokens[0].text.lower(), tokens[1], tokens[2:]
-    if operator.text == "=" and len(rest) == 1:
-        values = rest
-    elif operator == ("word", "IN") and rest[0].text == "(" and rest[-1].text == ")":
-        values, commas = rest[1:-1:2], rest[2:-1:2]
-        if len(rest) % 2 == 0 or any(comma.text != "," for comma in commas):
-            return None
-    else:
-        return None
-    read = tuple(_value(token) for token in values)
-    return None if "?" in read else (column, read)  # type: ignore[return-value]
-
-
-def _value(token: Token) -> int | Literal["?"] | None:
-    if token.kind == "placeholder" and token.text != "%%":
-        return None
-    if token.kind == "number" and token.text.isdecimal():
-        return int(token.text)
-    return "?"
-
-
-def _assigns(column: str, start: int, end: int, tokens: list[Token]) -> bool:
-    """Whether SET gives `column` a new value (or a tuple of columns does, which is not read)."""
-    depth = 0
-    for at in range(start + 1, end):
-        token = tokens[at]
-        if token.kind == "mark":
-            depth += {"(": 1, ")": -1}.get(token.text, 0)
-        begins = tokens[at - 1].text == "," or at == start + 1
-        if depth <= 1 and begins and token.text == "(":
-            return True
-        if depth == 0 and token.text.lower() == column and tokens[at + 1].text == "=":
-            return True
-    return False
+    return read_change(verb, target, at, clauses)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
-from functools import cache
+from functools import cache, cached_property
 from typing import Any, TypeAlias
 from uuid import UUID
 
@@ -16,6 +16,8 @@ from django.db import models
 from django.db.models.signals import class_prepared
 
 from loom_cache import config
+from loom_cache.clauses import UNKNOWN, Unknown
+from loom_cache.combinations import Value
 
 Model = type[models.Model]
 Field: TypeAlias = "models.Field[Any, Any]"
@@ -23,7 +25,7 @@ Row = int | str | UUID
 """A primary key that can be told from another by its value alone."""
 
 
-@dataclass(slots=True)
+@dataclass
 class Table:
     """One database table; several models (proxies, parents, unmanaged twins) may share it."""
 
@@ -41,10 +43,66 @@ class Table:
     def pk(self) -> Field:
         return self.models[0]._meta.pk
 
+    @cached_property
+    def pk_column(self) -> str | None:
+        """None of a key that is made of several columns."""
+        column: object = self.pk.column
+        return str(column).lower() if column else None
+
+    def keeps_rows(self, assigned: Iterable[str]) -> bool:
+        """Whether an UPDATE of these columns leaves every primary key alone."""
+        keys = {
+            str(column.column).lower()
+            for model in self.models
+            for column in getattr(model._meta, "pk_fields", (model._meta.pk,))
+        }
+        return keys.isdisjoint(assigned)
+
+    def touched_by(self, assigned: Iterable[str]) -> frozenset[str] | None:
+        """The columns that change as these are assigned, those computed by the database too; None
+        where it cannot be told, since a column is not the models'."""
+        columns = frozenset(assigned)
+        return columns | self.generated if columns <= self.columns.keys() else None
+
     @property
     def has_one_key(self) -> bool:
         """Whether the primary key is the same column for all of its models."""
         return len({model._meta.pk.column for model in self.models}) == 1
+
+    @cached_property
+    def columns(self) -> Mapping[str, list[Field]]:
+        """Its columns by name (lower-case) as its models see them."""
+        found: dict[str, list[Field]] = {}
+        for model in {model._meta.concrete_model: None for model in self.models}:
+            for column in model._meta.local_concrete_fields if model is not None else ():
+                found.setdefault(str(column.column).lower(), []).append(column)
+        return found
+
+    @cached_property
+    def generated(self) -> frozenset[str]:
+        """Columns that the database computes from the others."""
+        return frozenset(
+            name
+            for name, fields in self.columns.items()
+            if any(getattr(one, "generated", False) for one in fields)
+        )
+
+    def value(self, column: str, value: object, vendor: str) -> Value | Unknown:
+        """`value` in the one form in which equal values of the column are equal; UNKNOWN where the
+        database may find other values equal to it, or stores another than it is given."""
+        kinds = {_kind(one, vendor) for one in self.columns.get(column, ())}
+        kind = kinds.pop() if len(kinds) == 1 else None
+        if kind is None:
+            return UNKNOWN
+        return None if value is None else _READERS[kind](value)
+
+    def refers_to(self, column: str) -> str | None:
+        """The table whose primary key the column certainly holds, wherever it holds one."""
+        targets = {_target_of(one) for one in self.columns.get(column, ())}
+        return targets.pop() if len(targets) == 1 else None
+
+    def never_null(self, column: str) -> bool:
+        return not any(one.null for one in self.columns.get(column, ()))
 
     def row(self, value: object, vendor: str) -> Row | None:
         """The row that `WHERE pk = value` names; None where equal values need not be the same
@@ -82,6 +140,70 @@ def _compares_exactly(pk: Field, vendor: str) -> bool:
     text = type(pk) in (models.CharField, models.SlugField)
     collation = getattr(pk, "db_collation", None)
     return text and collation is None and vendor in ("postgresql", "sqlite")
+
+
+def _target_of(column: Field) -> str | None:
+    if not isinstance(column, models.ForeignKey) or not getattr(column, "db_constraint", False):
+        return None
+    return name_of(column.target_field.model) if column.target_field.primary_key else None
+
+
+def _kind(column: Field, vendor: str) -> str | None:
+    """How values of the column are compared; None where that is not by their bytes."""
+    while isinstance(column, models.ForeignKey):
+        column = column.target_field
+    if not type(column).__module__.startswith("django.db.models."):
+        return None
+    for kind, base in _KINDS:
+        if isinstance(column, base):
+            return kind
+    text = isinstance(column, models.CharField | models.TextField)
+    exact = vendor in ("postgresql", "sqlite") and getattr(column, "db_collation", None) is None
+    return "text" if text and exact else None
+
+
+_KINDS: tuple[tuple[str, type[Field]], ...] = (
+    ("number", models.IntegerField),
+    ("flag", models.BooleanField),
+    ("uuid", models.UUIDField),
+)
+
+
+def _number(value: object) -> Value | Unknown:
+    if isinstance(value, bool):
+        return UNKNOWN  # a column that stands as a condition is any number but 0
+    if isinstance(value, int):
+        return int(value)
+    if isinstance(value, Decimal) and value == value.to_integral_value():
+        return int(value)
+    if isinstance(value, str) and value.isascii() and value.isdecimal():
+        return int(value)
+    return UNKNOWN
+
+
+def _flag(value: object) -> Value | Unknown:
+    return bool(value) if isinstance(value, int) and value in (0, 1) else UNKNOWN
+
+
+def _uuid(value: object) -> Value | Unknown:
+    if isinstance(value, UUID):
+        return value
+    try:
+        return UUID(value) if isinstance(value, str) else UNKNOWN
+    except ValueError:
+        return UNKNOWN
+
+
+def _text(value: object) -> Value | Unknown:
+    return str.__str__(value) if isinstance(value, str) else UNKNOWN
+
+
+_READERS: Mapping[str, Callable[[object], Value | Unknown]] = {
+    "number": _number,
+    "flag": _flag,
+    "uuid": _uuid,
+    "text": _text,
+}
 
 
 def name_of(model: Model) -> str:

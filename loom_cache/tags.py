@@ -1,16 +1,19 @@
 """Tags: the names of what an answer depends on (pure).
 
 For a table T: `T` changes when rows changed that cannot be named, `T:list` when any row was
-inserted, changed or deleted, `T:id:<pk>` when that row was. The braces make the counters of one
-table live in one slot of a Redis Cluster.
+inserted, changed or deleted, `T:id:<pk>` when that row was, `T:ids` when rows were whose keys are
+unknown, `T:where:<combination>:<values>` when a row that has or had these values was. `T:where`
+stands for all of a table's combinations, `T:where:<combination>` for all values of one. The
+braces make the counters of one table live in one slot of a Redis Cluster.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from loom_cache import keys
+from loom_cache.combinations import MAX_VALUES, Catalogue, Combination, Edit, Value
 from loom_cache.tables import Row
 
 MAX_ROWS_NAMED = 1000
@@ -26,11 +29,42 @@ def of_table(table: str) -> str:
 
 
 def of_list(table: str) -> str:
-    return f"g:{{{keys.safe(table)}}}:list"
+    return f"{of_table(table)}:list"
 
 
 def of_row(table: str, row: Row) -> str:
-    return f"g:{{{keys.safe(table)}}}:id:{keys.safe(str(row))}"
+    return f"{of_table(table)}:id:{keys.safe(str(row))}"
+
+
+def of_rows(table: str) -> str:
+    """Carried beside the tags of single rows: rows changed whose keys are unknown."""
+    return f"{of_table(table)}:ids"
+
+
+def of_combinations(table: str) -> str:
+    """Whose generation says which list of combinations is in force (see generations.py)."""
+    return f"{of_table(table)}:where"
+
+
+def of_combination(table: str, asked: Combination) -> str:
+    """Rows of unknown values changed."""
+    return f"{of_combinations(table)}:{keys.safe(asked.name)}"
+
+
+def of_values(table: str, asked: Combination, values: tuple[Value, ...]) -> str:
+    """A row that has, or had, these values changed."""
+    return f"{of_combination(table, asked)}:{_spelled(values)}"
+
+
+def _spelled(values: tuple[Value, ...]) -> str:
+    if len(values) == 1 and type(values[0]) is int:
+        return str(values[0])
+    return "~" + keys.digest(keys.canonical(values))
+
+
+def list_of_combinations(table: str) -> str:
+    """The key, no tag, of the list of a table's combinations."""
+    return f"w:{{{keys.safe(table)}}}"
 
 
 def of_whole(tables: Iterable[str]) -> tuple[str, ...]:
@@ -49,27 +83,78 @@ def widened(tag: str) -> tuple[str, str]:
     return table, f"{table}:list"
 
 
+def is_general(tag: str) -> bool:
+    """Whether it stands for no single row and for no values: for questions of one kind alike."""
+    _, _, rest = tag.partition("}")
+    return not rest.startswith(":id:") and rest.count(":") < 3
+
+
 @dataclass(slots=True)
 class Change:
     """What happened to one table: rows that are known, or rows that are not."""
 
     unknown: bool = False
     rows: set[Row] = field(default_factory=set)
+    unnamed: bool = False
+    """Rows changed whose keys are not known."""
+    anywhere: bool = False
+    """Of the values of these rows nothing is known."""
+    edits: list[Edit] = field(default_factory=list)
 
     def add(self, other: Change) -> None:
         self.unknown = self.unknown or other.unknown
+        self.unnamed = self.unnamed or other.unnamed
+        self.anywhere = self.anywhere or other.anywhere
         self.rows |= other.rows
-        if len(self.rows) > MAX_ROWS_NAMED:
+        self.edits += other.edits
+        if max(len(self.rows), len(self.edits)) > MAX_ROWS_NAMED:
             self.unknown = True
         if self.unknown:
-            self.rows = set()
+            self.rows, self.edits = set(), []
 
-    def tags(self, table: str) -> Iterable[str]:
-        """Every entry that touches the table carries its `T`: where that moves nothing else
-        needs to."""
+    @property
+    def needs_combinations(self) -> bool:
+        """Whether which tags move depends on the combinations in use."""
+        return bool(self.edits) and not (self.unknown or self.anywhere)
+
+    def tags(self, table: str) -> Iterator[str]:
+        """Those that move whatever combinations are in use. Every entry that touches the table
+        carries its `T`: where that moves nothing else needs to. `T:list` comes first: a reader
+        that has found another tag moved must find it moved as well."""
         if self.unknown:
-            return (of_table(table),)
-        return (of_list(table), *(of_row(table, row) for row in sorted(self.rows, key=str)))
+            yield of_table(table)
+            return
+        yield of_list(table)
+        if self.unnamed:
+            yield of_rows(table)
+        if self.anywhere:
+            yield of_combinations(table)
+        for row in sorted(self.rows, key=str):
+            yield of_row(table, row)
+
+    def tags_of(self, table: str, combinations: Iterable[Combination]) -> Iterator[str]:
+        """Those of the combinations in use."""
+        if self.unknown or self.anywhere:
+            return
+        for asked in sorted(combinations, key=_name):
+            found = self._values_for(asked)
+            if found is None:
+                yield of_combination(table, asked)
+            else:
+                yield from (of_values(table, asked, values) for values in found)
+
+    def _values_for(self, asked: Combination) -> list[tuple[Value, ...]] | None:
+        found: dict[tuple[Value, ...], None] = {}
+        for edit in self.edits:
+            values = edit.values_for(asked)
+            if values is None:
+                return None
+            found |= dict.fromkeys(values)
+        return list(found) if len(found) <= MAX_VALUES * 10 else None
+
+
+def _name(asked: Combination) -> str:
+    return asked.name
 
 
 Changes = dict[str, Change]
@@ -80,6 +165,11 @@ def merge(into: Changes, more: Mapping[str, Change]) -> None:
         into.setdefault(table, Change()).add(change)
 
 
-def of_changes(changes: Mapping[str, Change]) -> list[str]:
-    """The tags to bump for `changes`."""
-    return [tag for table in sorted(changes) for tag in changes[table].tags(table)]
+def of_changes(changes: Mapping[str, Change], catalogue: Catalogue | None = None) -> list[str]:
+    """The tags to bump for `changes`, with those of the combinations that are known."""
+    found: list[str] = []
+    for table in sorted(changes):
+        found += changes[table].tags(table)
+        if catalogue is not None:
+            found += changes[table].tags_of(table, catalogue.of(table).combinations)
+    return found

@@ -21,7 +21,7 @@ from django.db import Error, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.signals import connection_created
 
-from loom_cache import sql
+from loom_cache import sql, triggers
 
 Connection = BaseDatabaseWrapper
 
@@ -89,13 +89,24 @@ cache_in_testcases: str | None = None
 cache."""
 
 
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A statement that ran on behalf of a load."""
+
+    statement: sql.Statement
+    params: tuple[object, ...] | None
+    """None where they are not a sequence."""
+    vendor: str
+    triggered: frozenset[str]
+    """Tables that it reads by values, which their triggers may change."""
+
+
 @dataclass(slots=True)
 class Recorder:
-    """What ran on behalf of one load: the identifiers its statements named."""
+    """What ran on behalf of one load: its statements, and the identifiers that these named."""
 
     names: set[str] = field(default_factory=set)
-    repeated: set[str] = field(default_factory=set)
-    """Those that more than one statement named."""
+    asked: list[Asked] = field(default_factory=list)
     tags: set[str] = field(default_factory=set)
     """What cached reads inside the load depend on: they run no statement."""
     ended_caching: bool = False
@@ -242,7 +253,9 @@ def _see_statement(
     _record(statement, connection)
     error: BaseException | None = None
     try:
-        return execute(text, params, many, context)
+        result = execute(text, params, many, context)
+        _record_asked(statement, params, connection)
+        return result
     except BaseException as raised:
         error = raised
         raise
@@ -251,6 +264,8 @@ def _see_statement(
             statement.control == "release" and not in_transaction(connection)
         ):
             _end(connection)
+        if statement.defines:
+            triggers.forget()
         if statement.control is not None or error is not None:
             _note_what_sql_began(connection)
         _publish("executed", connection, Executed(statement, params, many, error))
@@ -423,8 +438,8 @@ def recorded() -> Iterator[Recorder]:
     finally:
         _recorders.reset(token)
         if outer is not None:
-            outer.repeated |= recorder.repeated | (outer.names & recorder.names)
             outer.names |= recorder.names
+            outer.asked += recorder.asked
             outer.tags |= recorder.tags
             outer.ended_caching = outer.ended_caching or recorder.ended_caching
             outer.volatile = outer.volatile or recorder.volatile
@@ -438,12 +453,30 @@ def recorder() -> Recorder | None:
     return _recorders.get()
 
 
+def _record_asked(statement: sql.Statement, params: Any, connection: Connection) -> None:
+    recorder = _recorders.get()
+    if recorder is not None:
+        given = () if params is None else params
+        read = statement.select.uses if statement.select is not None else ()
+        recorder.asked.append(
+            Asked(
+                statement,
+                tuple(given) if isinstance(given, list | tuple) else None,
+                connection.vendor,
+                frozenset(
+                    use.table
+                    for use in read
+                    if use.demands and triggers.has_any(connection, use.table)
+                ),
+            )
+        )
+
+
 def _record(statement: sql.Statement, connection: Connection) -> None:
     recorder = _recorders.get()
     if recorder is not None:
         recorder.note(statement.names, connection.alias)
         recorder.private = recorder.private or has_own_view(connection, may_ask=False)
-        recorder.repeated |= recorder.names & statement.names
         recorder.names |= statement.names
         recorder.ended_caching = recorder.ended_caching or statement.ends_caching
         recorder.volatile = recorder.volatile or statement.volatile

@@ -13,8 +13,7 @@ from typing import Any
 from django.db import IntegrityError, connections, models, router
 from django.db.models.signals import m2m_changed, post_delete, post_save
 
-from loom_cache import generations, metrics, sql, tables, tags, watch
-from loom_cache.tables import Row
+from loom_cache import edits, generations, metrics, publishing, sql, tables, tags, watch
 from loom_cache.tags import Change, Changes
 from loom_cache.watch import Connection, Executed
 
@@ -178,33 +177,12 @@ def _changes_named(statement: sql.Statement, params: Any, *, many: bool, vendor:
         return {name: Change(unknown=True) for name in tables.among(statement.names)}
     if not tables.among([target]):
         return {}
+    values = list(params) if isinstance(params, list | tuple) and not many else None
     if statement.reach == "insert":
-        return {target: Change()}
-    rows = None if many else _rows_named(statement, params, vendor)
-    return {target: Change(unknown=True) if rows is None else Change(rows=rows)}
-
-
-def _rows_named(statement: sql.Statement, params: Any, vendor: str) -> set[Row] | None:
-    """The rows of `WHERE pk = ...`; None if the condition is on another column or unclear."""
-    condition = statement.condition
-    if condition is None or condition.column != _pk_column(statement.target):
-        return None
-    given = iter(_values(params, condition.first))
-    table = tables.watched()[str(statement.target)]
-    rows = {
-        table.row(next(given, None) if value is None else value, vendor)
-        for value in condition.values
-    }
-    return None if None in rows else rows  # type: ignore[return-value]
-
-
-def _pk_column(target: str | None) -> str | None:
-    pk = tables.watched()[str(target)].pk
-    return pk.column.lower() if pk.column else None  # a composite key has none
-
-
-def _values(params: Any, first: int) -> Iterable[object]:
-    return params[first:] if isinstance(params, list | tuple) else ()
+        return {target: edits.inserted(statement, values, target, vendor)}
+    if statement.changed is None or (values is None and statement.placeholders):
+        return {target: Change(unknown=True)}
+    return {target: edits.changed(statement, values or [], target, vendor)}
 
 
 def _told_of(connection: Connection, statement: sql.Statement, changes: Changes) -> Iterable[str]:
@@ -270,19 +248,15 @@ def settle(connection: Connection, *, succeeded: bool = False) -> None:
 
 def bump(changes: Mapping[str, Change]) -> None:
     """Make whatever depends on `changes` unreadable: one round trip, never an error."""
-    names = tags.of_changes(changes)
     resolver = generations.resolver()
-    if names and resolver is not None:
-        resolver.publish_sync(names)
-        metrics.emit(metrics.Bump(tuple(names)))
+    if changes and resolver is not None:
+        metrics.emit(metrics.Bump(tuple(publishing.publish_sync(changes, resolver))))
 
 
 async def abump(changes: Mapping[str, Change]) -> None:
-    names = tags.of_changes(changes)
     resolver = generations.resolver()
-    if names and resolver is not None:
-        await resolver.publish(names)
-        metrics.emit(metrics.Bump(tuple(names)))
+    if changes and resolver is not None:
+        metrics.emit(metrics.Bump(tuple(await publishing.publish(changes, resolver))))
 
 
 def defer(model: type[models.Model], changes: Changes) -> bool:

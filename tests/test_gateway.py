@@ -304,7 +304,11 @@ async def test_a_foreign_backend_shares_with_nobody(any_store: None) -> None:
     assert data.shares_server_with(numbers) is data.native_counters
 
 
-async def test_seeding_starts_what_is_absent_at_the_time_it_is(numbers: Twins) -> None:
+async def test_seeding_starts_what_is_absent_at_the_time_it_is(
+    numbers: Twins, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Every seed in memory is a millisecond of its own: other tests' may have run ahead.
+    monkeypatch.setattr(memory, "_clock", memory._Clock())
     first = (await numbers.seed(numbers("a", "b"))).values
     for value in first:
         assert abs(datetime.now(UTC) - counters.seeded_at(value)) < timedelta(minutes=1)

@@ -5,6 +5,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from functools import partialmethod
 from typing import Any
 
 import pytest
@@ -281,6 +282,21 @@ class Bumps:
         self.error: BaseException | None = None
         """Of the next one."""
 
+    def bump_and_read_sync(
+        self, keys: list[str], reads: list[str], *, timeout: float
+    ) -> list[int | None]:
+        self.bump_sync(keys, timeout=timeout)
+        return [None] * len(reads)
+
+    async def bump_and_read(
+        self,
+        keys: list[str],
+        reads: list[str],
+        *,
+        timeout: float,  # noqa: ASYNC109
+    ) -> list[int | None]:
+        return self.bump_and_read_sync(keys, reads, timeout=timeout)
+
     def bump_sync(self, keys: list[str], *, timeout: float) -> int:
         assert timeout == 1.5
         self.reached.append([key.partition(":")[2] for key in keys])
@@ -289,17 +305,17 @@ class Bumps:
             raise error
         return len(keys)
 
-    async def bump(self, keys: list[str], *, timeout: float) -> int:  # noqa: ASYNC109
-        return self.bump_sync(keys, timeout=timeout)
+
+def _called(_: CacheGateway, method: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    return method(*args, **kwargs)
 
 
 @pytest.fixture
 def bumps(monkeypatch: pytest.MonkeyPatch) -> Bumps:
     made = Bumps()
-    monkeypatch.setattr(
-        CacheGateway, "bump_sync", lambda _, *args, **kw: made.bump_sync(*args, **kw)
-    )
-    monkeypatch.setattr(CacheGateway, "bump", lambda _, *args, **kw: made.bump(*args, **kw))
+    for name in ("bump_sync", "bump_and_read", "bump_and_read_sync"):
+        stand_in = partialmethod(_called, getattr(made, name))
+        monkeypatch.setattr(CacheGateway, name, stand_in)
     return made
 
 

@@ -151,7 +151,7 @@ class Question:
     def asked(self) -> Sequence[str]:
         return tuple(self._known)
 
-    def learn(self, tags: Sequence[str]) -> None:
+    def learn(self, at: int, tags: Sequence[str]) -> None:
         self._known = list(dict.fromkeys((*self._known, *tags)))
 
     def decode(self, at: int, body: msgspec.Raw) -> Any:
@@ -400,7 +400,7 @@ def dependencies_beyond_those_asked_for_are_believed(patch: pytest.MonkeyPatch) 
     def judging(plan: Any, view: View) -> Any:
         for entry in filter(None, map(reading._entry, view.entries)):
             view.generations = {**entry.generations, **view.generations}
-            plan.learn(list(entry.generations))
+            plan.learn(0, list(entry.generations))
         return original(plan, view)
 
     patch.setattr(reading, "_judge", judging)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import pytest
@@ -10,13 +10,25 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from loom_cache import sql
-from loom_cache.sql import Condition, Statement
+from loom_cache.clauses import UNKNOWN, Equality, Operand, Parameter
+from loom_cache.sql import Statement
 
 VENDORS = ("postgresql", "sqlite", "mysql")
 
 unhurried = settings(deadline=None, derandomize=True)
 
-BY_PLACEHOLDER = Condition(column="id", first=0, values=(None,))
+
+def by(column: str, first: int, operands: tuple[Operand, ...]) -> Equality:
+    """The column is one of these values; a None stands for a parameter, `first` for the first."""
+    given = iter(range(first, first + len(operands)))
+    return Equality(
+        None,
+        column,
+        tuple(Parameter(next(given)) if one is None else one for one in operands),
+    )
+
+
+BY_PLACEHOLDER = by("id", 0, (None,))
 
 
 def read(text: str, vendor: str = "postgresql") -> Statement:
@@ -94,33 +106,33 @@ def test_an_upsert_may_change_any_row_of_its_table(text: str, vendor: str) -> No
     assert "t" in ({statement.target} if statement.target else statement.names)
 
 
-BY_KEY: dict[str, tuple[str, Condition]] = {
-    "update": ('UPDATE "t" SET "a" = %s WHERE "t"."id" = %s', Condition("id", 1, (None,))),
+BY_KEY: dict[str, tuple[str, Equality]] = {
+    "update": ('UPDATE "t" SET "a" = %s WHERE "t"."id" = %s', by("id", 1, (None,))),
     "delete": ('DELETE FROM "t" WHERE "t"."id" = %s', BY_PLACEHOLDER),
     "delete in": (
         'DELETE FROM "t" WHERE "t"."id" IN (%s, %s, %s)',
-        Condition("id", 0, (None, None, None)),
+        by("id", 0, (None, None, None)),
     ),
     "in one": ("DELETE FROM t WHERE id IN (%s)", BY_PLACEHOLDER),
-    "numbers": ("DELETE FROM t WHERE id IN (7, 8)", Condition("id", 0, (7, 8))),
-    "mixed": ("DELETE FROM t WHERE id IN (7, %s)", Condition("id", 0, (7, None))),
-    "number": ("UPDATE t SET a = %s WHERE id = 7", Condition("id", 1, (7,))),
+    "numbers": ("DELETE FROM t WHERE id IN (7, 8)", by("id", 0, (7, 8))),
+    "mixed": ("DELETE FROM t WHERE id IN (7, %s)", by("id", 0, (7, None))),
+    "number": ("UPDATE t SET a = %s WHERE id = 7", by("id", 1, (7,))),
     "parentheses": ("DELETE FROM t WHERE ((id = %s))", BY_PLACEHOLDER),
     "returning": ("DELETE FROM t WHERE id = %s RETURNING a", BY_PLACEHOLDER),
     "only": ("UPDATE ONLY t SET a = 1 WHERE id = %s", BY_PLACEHOLDER),
     "or ignore": ("UPDATE OR IGNORE t SET a = 1 WHERE id = %s", BY_PLACEHOLDER),
     "schema": ("DELETE FROM public.t WHERE id = %s", BY_PLACEHOLDER),
-    "another column": ("DELETE FROM t WHERE a = %s", Condition("a", 0, (None,))),
-    "expression": ("UPDATE t SET a = a + %s WHERE id = %s", Condition("id", 1, (None,))),
-    "escaped percent": ("UPDATE t SET a = b %% %s WHERE id = %s", Condition("id", 1, (None,))),
-    "binary parameter": ("UPDATE t SET a = %b WHERE id = %t", Condition("id", 1, (None,))),
+    "another column": ("DELETE FROM t WHERE a = %s", by("a", 0, (None,))),
+    "expression": ("UPDATE t SET a = a + %s WHERE id = %s", by("id", 1, (None,))),
+    "escaped percent": ("UPDATE t SET a = b %% %s WHERE id = %s", by("id", 1, (None,))),
+    "binary parameter": ("UPDATE t SET a = %b WHERE id = %t", by("id", 1, (None,))),
     "subquery in SET": (
         "UPDATE t SET a = (SELECT b FROM u WHERE c = %s) WHERE id = %s",
-        Condition("id", 1, (None,)),
+        by("id", 1, (None,)),
     ),
     "CASE": (
         'UPDATE "t" SET "a" = (CASE WHEN ("t"."id" = %s) THEN %s END)::text WHERE "t"."id" IN (%s)',
-        Condition("id", 2, (None,)),
+        by("id", 2, (None,)),
     ),
     "semicolon at the end": ("DELETE FROM t WHERE id = %s;", BY_PLACEHOLDER),
     "comment": ("DELETE FROM t /* WHERE a = 1 */ WHERE id = %s -- OR true", BY_PLACEHOLDER),
@@ -128,17 +140,49 @@ BY_KEY: dict[str, tuple[str, Condition]] = {
 
 
 @pytest.mark.parametrize(("text", "condition"), BY_KEY.values(), ids=BY_KEY)
-def test_a_change_by_one_column_names_its_rows(text: str, condition: Condition) -> None:
+def test_a_change_by_one_column_names_its_rows(text: str, condition: Equality) -> None:
     statement = read(text)
     assert (statement.reach, statement.target) == ("rows", "t")
-    assert statement.condition == condition
+    assert statement.changed is not None
+    assert statement.changed.exact
+    assert [replace(one, table=None) for one in statement.changed.where] == [condition]
+
+
+def test_of_conditions_that_all_hold_those_that_are_equalities_describe_the_rows() -> None:
+    text = (
+        "UPDATE t SET a = 1 WHERE (t.id = %s AND b > 2 AND c IN (%s, %s) AND NOT d AND e IS NULL)"
+    )
+    changed = read(text).changed
+    assert changed is not None
+    assert not changed.exact
+    assert [replace(one, table=None) for one in changed.where] == [
+        by("id", 0, (None,)),
+        by("c", 1, (None, None)),
+        Equality(None, "d", (False,)),
+        Equality(None, "e", (None,)),
+    ]
+
+
+def test_the_columns_of_a_key_are_compared_together() -> None:
+    changed = read("DELETE FROM t WHERE (t.a, t.b) = (%s, %s)").changed
+    assert changed is not None
+    assert [(one.column, one.operands) for one in changed.where] == [
+        ("a", (Parameter(0),)),
+        ("b", (Parameter(1),)),
+    ]
+
+
+def test_what_an_update_assigns_is_read() -> None:
+    text = 'UPDATE "t" SET "a" = %s, "b" = ("t"."b" + %s), "c" = NULL, "d" = 3 WHERE "t"."id" = %s'
+    changed = read(text).changed
+    assert changed is not None
+    assert changed.assigned == (("a", Parameter(0)), ("b", UNKNOWN), ("c", None), ("d", 3))
 
 
 NOT_BY_KEY = {
     "no condition": "DELETE FROM t",
     "or": "UPDATE t SET a = 1 WHERE id = %s OR b = 2",
     "or, in parentheses": "UPDATE t SET a = 1 WHERE (id = %s) OR (b = 2)",
-    "and": "UPDATE t SET a = 1 WHERE id = %s AND b = 2",
     "not": "UPDATE t SET a = 1 WHERE NOT id = %s",
     "not in": "UPDATE t SET a = 1 WHERE id NOT IN (%s)",
     "unequal": "UPDATE t SET a = 1 WHERE id <> %s",
@@ -153,15 +197,11 @@ NOT_BY_KEY = {
     "literal": "DELETE FROM t WHERE id = '7'",
     "negative": "DELETE FROM t WHERE id = -7",
     "cast": "DELETE FROM t WHERE id = %s::int",
-    "tuple": "DELETE FROM t WHERE (id, a) = (%s, %s)",
     "any": "DELETE FROM t WHERE id = ANY(%s)",
     "collation": "DELETE FROM t WHERE id = %s COLLATE NOCASE",
     "limit": "DELETE FROM t WHERE id = %s LIMIT 1",
     "cursor": "DELETE FROM t WHERE CURRENT OF c",
     "named parameter": "DELETE FROM t WHERE id = %(id)s",
-    "named parameter in SET": "UPDATE t SET a = %(a)s WHERE id = 7",
-    "sets the key": "UPDATE t SET id = 9 WHERE id = %s",
-    "sets the quoted key": 'UPDATE "t" SET "a" = 1, "id" = 9 WHERE "t"."id" = %s',
     "sets a tuple": "UPDATE t SET (a, id) = (1, 9) WHERE id = %s",
     "sets a tuple later": "UPDATE t SET b = 1, (a, id) = (1, 9) WHERE id = %s",
     "from": "UPDATE t SET a = u.a FROM u WHERE id = %s",
@@ -176,7 +216,7 @@ NOT_BY_KEY = {
 @pytest.mark.parametrize("text", NOT_BY_KEY.values(), ids=NOT_BY_KEY)
 def test_any_other_condition_names_no_rows(text: str) -> None:
     statement = read(text)
-    assert (statement.reach, statement.condition) == ("tables", None)
+    assert (statement.reach, statement.changed) == ("tables", None)
     assert "t" in ({statement.target} if statement.target else statement.names)
 
 
@@ -219,7 +259,7 @@ def test_a_wider_write_may_change_any_row_of_the_tables_it_names(
     text: str, tables: set[str]
 ) -> None:
     statement = read(text)
-    assert (statement.reach, statement.target, statement.condition) == ("tables", None, None)
+    assert (statement.reach, statement.target, statement.changed) == ("tables", None, None)
     assert tables <= statement.names
 
 
@@ -479,13 +519,15 @@ def test_a_qualifier_is_no_mention() -> None:
 )
 def test_a_long_statement_is_read_like_a_short_one(text: str) -> None:
     long = text.format(rows=", ".join(["(%s, %s)"] * 2000), list=", ".join(["%s"] * 2000))
-    assert read(long) == read(text.format(rows="(%s, %s)", list="%s"))
+    short = read(text.format(rows="(%s, %s)", list="%s"))
+    assert replace(read(long), placeholders=0) == replace(short, placeholders=0)
 
 
 def test_a_long_change_keeps_its_parameters_apart() -> None:
     keys = ", ".join(["%s"] * 2000)
-    condition = read(f"UPDATE t SET a = %s WHERE id IN ({keys})").condition
-    assert condition == Condition("id", 1, (None,) * 2000)
+    changed = read(f"UPDATE t SET a = %s WHERE id IN ({keys})").changed
+    assert changed is not None
+    assert changed.where == (by("id", 1, (None,) * 2000),)
 
 
 # Whatever stands in a literal, a comment or a quoted identifier says nothing. ---------------------
@@ -516,6 +558,8 @@ HOLES_BETWEEN = [
 def facts(statement: Statement) -> dict[str, Any]:
     """All but the names."""
     known = asdict(statement)
+    for name in ("deciding", "read", "bare"):
+        (known["select"] or {}).pop(name, None)
     return {name: known[name] for name in known if name not in ("names", "mentions")}
 
 

@@ -10,7 +10,15 @@ from __future__ import annotations
 from collections.abc import Hashable, Sequence
 from typing import ClassVar, Generic, NamedTuple, Protocol, TypeVar
 
+from loom_cache import counters
+
 V = TypeVar("V")
+
+
+def enrolled(listed: bytes | None) -> Enrolled:
+    """A list of names as it is stored: the counter's value, then a name a line."""
+    first, _, rest = (listed or b"").partition(b"\n")
+    return Enrolled(counters.parse(first), [name.decode() for name in rest.split(b"\n") if name])
 
 
 class Snapshot(NamedTuple, Generic[V]):
@@ -22,6 +30,22 @@ class Snapshot(NamedTuple, Generic[V]):
 
 Pair = tuple[str, bytes, float]
 """Full key, value, time to live in seconds; one that is not positive means: keep nothing."""
+
+
+class Moved(NamedTuple):
+    """What a bump found."""
+
+    existed: int
+    values: list[int | None]
+    """The counters that were to be read after it; None for one that is not there."""
+
+
+class Enrolled(NamedTuple):
+    """A list of names in force, and the counter whose value stands for exactly this list."""
+
+    generation: int | None
+    """None: the store keeps no such lists."""
+    names: list[str]
 
 
 class Store(Protocol):
@@ -38,6 +62,19 @@ class Store(Protocol):
     async def store(self, pairs: Sequence[Pair]) -> None: ...
     async def seed(self, keys: Sequence[str]) -> Snapshot[int]: ...
     async def bump(self, keys: Sequence[str], *, timeout: float | None = None) -> int: ...  # noqa: ASYNC109
+    async def bump_and_read(
+        self,
+        keys: Sequence[str],
+        reads: Sequence[str],
+        *,
+        timeout: float | None = None,  # noqa: ASYNC109
+    ) -> Moved:
+        """Bump `keys`, in their order, then read the counters at `reads`."""
+
+    async def enroll(self, counter: str, at: str, names: Sequence[str], most: int) -> Enrolled:
+        """Add names to the list kept at `at`, unless it has `most` already. Whenever the list
+        changes, or is not the one that the counter stands for, the counter moves: in one step."""
+
     async def remove(self, keys: Sequence[str]) -> int: ...
     async def scan(self, prefix: str) -> list[str]: ...
     async def add_to(self, key: str, delta: int) -> int: ...
@@ -49,6 +86,10 @@ class Store(Protocol):
     def store_sync(self, pairs: Sequence[Pair]) -> None: ...
     def seed_sync(self, keys: Sequence[str]) -> Snapshot[int]: ...
     def bump_sync(self, keys: Sequence[str], *, timeout: float | None = None) -> int: ...
+    def bump_and_read_sync(
+        self, keys: Sequence[str], reads: Sequence[str], *, timeout: float | None = None
+    ) -> Moved: ...
+    def enroll_sync(self, counter: str, at: str, names: Sequence[str], most: int) -> Enrolled: ...
     def remove_sync(self, keys: Sequence[str]) -> int: ...
     def scan_sync(self, prefix: str) -> list[str]: ...
     def add_to_sync(self, key: str, delta: int) -> int: ...

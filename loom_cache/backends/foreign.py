@@ -18,7 +18,7 @@ from functools import cache
 from typing import Any, ClassVar, TypeVar
 
 from loom_cache import counters
-from loom_cache.backends import Pair, Snapshot
+from loom_cache.backends import Enrolled, Moved, Pair, Snapshot
 from loom_cache.exceptions import StoreUnavailable
 
 T = TypeVar("T")
@@ -59,6 +59,27 @@ class ForeignStore:
 
     def bump_sync(self, keys: Sequence[str], *, timeout: float | None = None) -> int:
         return self._wait(self._bump(keys), timeout)
+
+    async def bump_and_read(
+        self,
+        keys: Sequence[str],
+        reads: Sequence[str],
+        *,
+        timeout: float | None = None,  # noqa: ASYNC109
+    ) -> Moved:
+        return Moved(await self.bump(keys, timeout=timeout), [None] * len(reads))
+
+    def bump_and_read_sync(
+        self, keys: Sequence[str], reads: Sequence[str], *, timeout: float | None = None
+    ) -> Moved:
+        return Moved(self.bump_sync(keys, timeout=timeout), [None] * len(reads))
+
+    async def enroll(self, counter: str, at: str, names: Sequence[str], most: int) -> Enrolled:
+        return self.enroll_sync(counter, at, names, most)
+
+    def enroll_sync(self, counter: str, at: str, names: Sequence[str], most: int) -> Enrolled:
+        """Nothing here changes a list and a counter in one step: answers depend on whole tables."""
+        return Enrolled(None, [])
 
     async def remove(self, keys: Sequence[str]) -> int:
         return await self._hop(self._remove(keys))

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 from weakref import WeakSet, WeakValueDictionary
 
 from loom_cache import counters
-from loom_cache.backends import Pair, Snapshot
+from loom_cache.backends import Enrolled, Moved, Pair, Snapshot, enrolled
 from loom_cache.backends.native import NativeCache
 
 NEVER = float("inf")
@@ -92,6 +92,10 @@ class MemoryStore:
 
     def bump_many(self, keys: Iterable[str]) -> int:
         """Add BUMP to the counters that exist; how many did."""
+        return self.bump_and_read(keys, ()).existed
+
+    def bump_and_read(self, keys: Iterable[str], reads: Iterable[str]) -> Moved:
+        """The same, and the counters at `reads` as they are then."""
         now, expires = time.monotonic(), _deadline(counters.COUNTER_TTL)
         existed = 0
         with self._lock:
@@ -105,7 +109,27 @@ class MemoryStore:
                     self._drop(key)
                 else:
                     self._put(key, number + counters.BUMP, expires)
-        return existed
+            return Moved(existed, [_number(self._get(key, now)) for key in reads])
+
+    def enroll(self, counter: str, at: str, names: Iterable[str], most: int) -> Enrolled:
+        """As Store.enroll."""
+        now, expires = time.monotonic(), _deadline(counters.COUNTER_TTL)
+        with self._lock:
+            value = _number(self._get(counter, now))
+            found = enrolled(_encoded(self._get(at, now)))
+            current = value is not None and found.generation == value
+            listed = dict.fromkeys(found.names if current else ())
+            known = len(listed)
+            for name in names:
+                if len(listed) < most:
+                    listed[name] = None
+            if value is None:
+                value = _fresh_seed()
+            elif not current or len(listed) > known:
+                value += counters.BUMP
+            self._put(counter, value, expires)
+            self._put(at, b"\n".join([b"%d" % value, *map(str.encode, listed)]), expires)
+            return Enrolled(value, list(listed))
 
     def remove_many(self, keys: Iterable[str]) -> int:
         now = time.monotonic()
@@ -255,6 +279,14 @@ class MemoryCache(NativeCache):
     def bump_sync(self, keys: Sequence[str], *, timeout: float | None = None) -> int:
         return self._store.bump_many(keys)
 
+    def bump_and_read_sync(
+        self, keys: Sequence[str], reads: Sequence[str], *, timeout: float | None = None
+    ) -> Moved:
+        return self._store.bump_and_read(keys, reads)
+
+    def enroll_sync(self, counter: str, at: str, names: Sequence[str], most: int) -> Enrolled:
+        return self._store.enroll(counter, at, names, most)
+
     def remove_sync(self, keys: Sequence[str]) -> int:
         return self._store.remove_many(keys)
 
@@ -284,6 +316,18 @@ class MemoryCache(NativeCache):
 
     async def bump(self, keys: Sequence[str], *, timeout: float | None = None) -> int:  # noqa: ASYNC109
         return self.bump_sync(keys)
+
+    async def bump_and_read(
+        self,
+        keys: Sequence[str],
+        reads: Sequence[str],
+        *,
+        timeout: float | None = None,  # noqa: ASYNC109
+    ) -> Moved:
+        return self.bump_and_read_sync(keys, reads)
+
+    async def enroll(self, counter: str, at: str, names: Sequence[str], most: int) -> Enrolled:
+        return self.enroll_sync(counter, at, names, most)
 
     async def remove(self, keys: Sequence[str]) -> int:
         return self.remove_sync(keys)

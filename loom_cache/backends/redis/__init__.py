@@ -9,7 +9,7 @@ import redis
 from redis.connection import parse_url
 from redis.exceptions import RedisError
 
-from loom_cache.backends import Pair, Snapshot
+from loom_cache.backends import Enrolled, Moved, Pair, Snapshot
 from loom_cache.backends.native import NativeCache
 from loom_cache.backends.redis import operations
 from loom_cache.backends.redis.operations import Operation, Refused
@@ -95,6 +95,36 @@ class RedisCache(NativeCache):
             return self._do_sync(operations.bump(keys), seconds)
         except Refused:
             return self._do_sync(operations.remove(keys), seconds)
+
+    async def bump_and_read(
+        self,
+        keys: Sequence[str],
+        reads: Sequence[str],
+        *,
+        timeout: float | None = None,  # noqa: ASYNC109
+    ) -> Moved:
+        seconds = timeout or self._write_timeout or self.bump_timeout
+        try:
+            return await self._do(operations.bump_and_read(keys, reads), seconds)
+        except Refused:
+            removed = await self._do(operations.remove([*keys, *reads]), seconds)
+            return Moved(removed, [None] * len(reads))
+
+    def bump_and_read_sync(
+        self, keys: Sequence[str], reads: Sequence[str], *, timeout: float | None = None
+    ) -> Moved:
+        seconds = timeout or self._write_timeout or self.bump_timeout
+        try:
+            return self._do_sync(operations.bump_and_read(keys, reads), seconds)
+        except Refused:
+            removed = self._do_sync(operations.remove([*keys, *reads]), seconds)
+            return Moved(removed, [None] * len(reads))
+
+    async def enroll(self, counter: str, at: str, names: Sequence[str], most: int) -> Enrolled:
+        return await self._do(operations.enroll(counter, at, names, most))
+
+    def enroll_sync(self, counter: str, at: str, names: Sequence[str], most: int) -> Enrolled:
+        return self._do_sync(operations.enroll(counter, at, names, most))
 
     async def remove(self, keys: Sequence[str]) -> int:
         return await self._do(operations.remove(keys))

@@ -9,7 +9,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 from redis.exceptions import ResponseError
 
 from loom_cache import counters
-from loom_cache.backends import Pair, Snapshot
+from loom_cache.backends import Enrolled, Moved, Pair, Snapshot, enrolled
 from loom_cache.exceptions import StoreUnavailable
 
 T = TypeVar("T")
@@ -36,13 +36,17 @@ end
 return values
 """
 
-# KEYS: counters. ARGV: BUMP, COUNTER_TTL. A counter that cannot be increased (the server is full,
+# KEYS: counters to bump, then counters to read after that. ARGV: BUMP, COUNTER_TTL, how many to
+# bump. A counter that cannot be increased (the server is full,
 # the value is not an integer) is deleted, which is as good and always allowed.
 BUMP = """
-local existed = 0
-for _, key in ipairs(KEYS) do
-  if redis.call('EXISTS', key) == 1 then
-    existed = existed + 1
+local found, last = { 0 }, tonumber(ARGV[3])
+for i, key in ipairs(KEYS) do
+  if i > last then
+    local value = redis.pcall('GET', key)
+    found[#found + 1] = type(value) == 'string' and value or ''
+  elseif redis.call('EXISTS', key) == 1 then
+    found[1] = found[1] + 1
     local value = redis.pcall('INCRBY', key, ARGV[1])
     if type(value) == 'table' and value.err then
       redis.call('DEL', key)
@@ -51,7 +55,56 @@ for _, key in ipairs(KEYS) do
     end
   end
 end
-return existed
+return found
+"""
+
+# KEYS: a counter and the list it stands for. ARGV: EPOCH_MS, COUNTER_TTL, BUMP, the most names, and
+# names to add. The list is the counter's value, then a name a line.
+ENROLL = """
+local value = redis.pcall('GET', KEYS[1])
+if not (type(value) == 'string' and #value < 20 and string.match(value, '^%d+$')) then
+  value = false
+end
+local listed = redis.pcall('GET', KEYS[2])
+local names, known = {}, {}
+local current = false
+if value and type(listed) == 'string' then
+  local lines = {}
+  for line in string.gmatch(listed, '[^\\n]+') do lines[#lines + 1] = line end
+  current = lines[1] == value
+  if current then
+    for i = 2, #lines do
+      names[#names + 1] = lines[i]
+      known[lines[i]] = true
+    end
+  end
+end
+local added = false
+for i = 5, #ARGV do
+  if not known[ARGV[i]] and #names < tonumber(ARGV[4]) then
+    names[#names + 1] = ARGV[i]
+    known[ARGV[i]] = true
+    added = true
+  end
+end
+if current and not added then
+  redis.call('EXPIRE', KEYS[1], ARGV[2])
+  redis.call('EXPIRE', KEYS[2], ARGV[2])
+  return listed
+end
+if value then
+  redis.call('INCRBY', KEYS[1], ARGV[3])
+  redis.call('EXPIRE', KEYS[1], ARGV[2])
+  value = redis.call('GET', KEYS[1])
+else
+  local now = redis.call('TIME')
+  local ms = now[1] * 1000 + math.floor(now[2] / 1000) - ARGV[1]
+  value = string.format('%.0f', ms * 4194304)
+  redis.call('SET', KEYS[1], value, 'EX', ARGV[2])
+end
+listed = value .. '\\n' .. table.concat(names, '\\n')
+redis.call('SET', KEYS[2], listed, 'EX', ARGV[2])
+return listed
 """
 
 
@@ -99,7 +152,25 @@ def seed(keys: Sequence[str]) -> Operation[Snapshot[int]]:
 
 
 def bump(keys: Sequence[str]) -> Operation[int]:
-    return Operation([("EVAL", BUMP, len(keys), *keys, counters.BUMP, counters.COUNTER_TTL)], first)
+    found = bump_and_read(keys, ())
+    return Operation(found.commands, lambda reply: found.read(reply).existed)
+
+
+def bump_and_read(keys: Sequence[str], reads: Sequence[str]) -> Operation[Moved]:
+    options = (counters.BUMP, counters.COUNTER_TTL, len(keys))
+
+    def read(reply: Reply) -> Moved:
+        existed, *found = first(reply)
+        return Moved(existed, [counters.parse(value) for value in found])
+
+    command: Command = ("EVAL", BUMP, len(keys) + len(reads), *keys, *reads, *options)
+    return Operation([command], read)
+
+
+def enroll(counter: str, at: str, names: Sequence[str], most: int) -> Operation[Enrolled]:
+    options = (counters.EPOCH_MS, counters.COUNTER_TTL, counters.BUMP, most)
+    command: Command = ("EVAL", ENROLL, 2, counter, at, *options, *names)
+    return Operation([command], lambda reply: enrolled(first(reply)))
 
 
 def remove(keys: Sequence[str]) -> Operation[int]:

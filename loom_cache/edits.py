@@ -1,0 +1,108 @@
+"""What an executed statement did to the rows of its table: their keys where they are known, and
+the values that they had and have (W3).
+
+Read from the statement alone, never from an instance: what an instance in memory says need not be
+what the row held when it was written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from loom_cache import sql, tables
+from loom_cache.clauses import Equality, Operand, Unknown
+from loom_cache.combinations import MAX_VALUES, Edit, Value, Values
+from loom_cache.dml import given, rows_given
+from loom_cache.tables import Row, Table
+from loom_cache.tags import MAX_ROWS_NAMED, Change
+
+Parameters = Sequence[object]
+
+
+def inserted(
+    statement: sql.Statement, parameters: Parameters | None, target: str, vendor: str
+) -> Change:
+    """Of an INSERT. Without `parameters` nothing is known of the rows."""
+    table = tables.watched()[target]
+    spelled, rows = statement.inserted, None
+    if spelled is not None and parameters is not None:
+        rows = rows_given(spelled, list(parameters), statement.placeholders)
+    if spelled is None or rows is None or len(rows) > MAX_ROWS_NAMED:
+        return Change(edits=[Edit(named=False, after={})])
+    return Change(
+        edits=[
+            Edit(named=False, after=_values(table, spelled.columns, row, vendor)) for row in rows
+        ]
+    )
+
+
+def _values(table: Table, columns: Iterable[str], row: Iterable[object], vendor: str) -> Values:
+    found = zip(columns, row, strict=True)
+    return _known({column: table.value(column, value, vendor) for column, value in found})
+
+
+def _known(values: dict[str, Value | Unknown]) -> Values:
+    return {
+        column: frozenset((value,))
+        for column, value in values.items()
+        if not isinstance(value, Unknown)
+    }
+
+
+def changed(statement: sql.Statement, parameters: Parameters, target: str, vendor: str) -> Change:
+    """Of an UPDATE or DELETE of one table whose condition fixes columns by equality."""
+    table, spelled = tables.watched()[target], statement.changed
+    assert spelled is not None
+    known = demanded(table, spelled.where, parameters, vendor)
+    rows = _rows(table, spelled.where, parameters, vendor)
+    if (rows is None and not known) or len(rows or ()) > MAX_ROWS_NAMED:
+        return Change(unknown=True)
+    named = rows is not None
+    if spelled.assigned is None:
+        edit = Edit(named=named, before=known)
+        return Change(rows=rows or set(), unnamed=not named, edits=[edit])
+    new = dict(spelled.assigned)
+    if not table.keeps_rows(new):
+        return Change(unknown=True)
+    after = {column: values for column, values in known.items() if column not in new}
+    after |= _assigned(table, new, parameters, vendor)
+    edit = Edit(named=named, assigned=table.touched_by(new), before=known, after=after)
+    return Change(rows=rows or set(), unnamed=not named, edits=[edit])
+
+
+def _assigned(table: Table, new: dict[str, Operand], parameters: Parameters, vendor: str) -> Values:
+    values = {
+        column: table.value(column, given(operand, list(parameters)), vendor)
+        for column, operand in new.items()
+    }
+    return _known(values)
+
+
+def demanded(
+    table: Table, where: Iterable[Equality], parameters: Parameters, vendor: str
+) -> Values:
+    """The values that a condition allows, of the columns that it fixes by equality."""
+    found: dict[str, frozenset[Value]] = {}
+    for one in where:
+        values = [
+            table.value(one.column, given(operand, list(parameters)), vendor)
+            for operand in one.operands
+        ]
+        plain = frozenset(value for value in values if not isinstance(value, Unknown))
+        told = not any(isinstance(value, Unknown) for value in values)
+        if told and len(plain) <= MAX_VALUES:
+            found[one.column] = found.get(one.column, plain) & plain
+    return found
+
+
+def _rows(
+    table: Table, where: Iterable[Equality], parameters: Parameters, vendor: str
+) -> set[Row] | None:
+    """The rows that a condition names by primary key; None if it does not."""
+    for one in where:
+        if one.column == table.pk_column:
+            rows = {table.row(given(operand, list(parameters)), vendor) for operand in one.operands}
+            named = {row for row in rows if row is not None}
+            if len(named) == len(rows):
+                return named
+    return None

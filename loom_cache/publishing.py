@@ -1,0 +1,116 @@
+"""Making changes known: their tags are bumped, those of every combination in use among them.
+
+A process knows which combinations are in use by what it has read of the store's lists. The counter
+of a table's list is read in the same round trip as the bump, after the COMMIT: as long as it is
+the one that is known, nobody has stored an answer of another combination that could miss the
+write. If it is not, the list is read and the rest is bumped before the writer goes on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Mapping
+from dataclasses import dataclass
+
+from loom_cache import tags
+from loom_cache.combinations import Catalogue
+from loom_cache.exceptions import StoreUnavailable
+from loom_cache.generations import Counted, GenerationalDependencyResolver
+from loom_cache.tags import Change
+
+ATTEMPTS = 3
+"""To catch up with a list that changes meanwhile; then all of its combinations are bumped."""
+
+
+@dataclass(slots=True)
+class Publish:
+    tags: list[str]
+    reads: list[str]
+
+
+@dataclass(slots=True)
+class Learn:
+    tables: list[str]
+
+
+Steps = Generator[Publish | Learn, Counted | list[str] | None, list[str]]
+
+
+def steps(changes: Mapping[str, Change], resolver: GenerationalDependencyResolver) -> Steps:
+    """What has to be done; returns the tags that were bumped."""
+    catalogue = resolver.catalogue
+    names = tags.of_changes(changes, catalogue)
+    bumped = list(names)
+    doubtful = [table for table, change in changes.items() if change.needs_combinations]
+    for _ in range(ATTEMPTS):
+        seen = yield Publish(names, [tags.of_combinations(table) for table in doubtful])
+        if not isinstance(seen, dict):
+            return bumped  # queued
+        doubtful = [table for table in doubtful if not _is_known(table, seen, catalogue)]
+        if not doubtful:
+            return bumped
+        unclear = (yield Learn(doubtful)) or ()
+        names = [tags.of_combinations(table) for table in unclear]
+        doubtful = [table for table in doubtful if table not in unclear]
+        for table in doubtful:
+            names += changes[table].tags_of(table, catalogue.of(table).combinations)
+        bumped += names
+    names = [tags.of_combinations(table) for table in doubtful]
+    yield Publish(names, [])
+    return bumped + names
+
+
+def _is_known(table: str, seen: Counted, catalogue: Catalogue) -> bool:
+    """Whether the list of combinations in force is the one that this process knows."""
+    now = seen[tags.of_combinations(table)]
+    return now is None or now == catalogue.of(table).generation
+
+
+def publish_sync(
+    changes: Mapping[str, Change], resolver: GenerationalDependencyResolver
+) -> list[str]:
+    """Bump whatever depends on `changes`; the tags. What the store does not acknowledge is queued.
+    Never raises."""
+    work = steps(changes, resolver)
+    reply: Counted | list[str] | None = None
+    try:
+        while True:
+            request = work.send(reply)
+            if isinstance(request, Publish):
+                reply = resolver.publish_sync(request.tags, request.reads)
+            else:
+                reply = _learn_sync(resolver, request.tables)
+    except StopIteration as stop:
+        bumped: list[str] = stop.value
+        return bumped
+
+
+async def publish(
+    changes: Mapping[str, Change], resolver: GenerationalDependencyResolver
+) -> list[str]:
+    """publish_sync() without blocking the event loop."""
+    work = steps(changes, resolver)
+    reply: Counted | list[str] | None = None
+    try:
+        while True:
+            request = work.send(reply)
+            if isinstance(request, Publish):
+                reply = await resolver.publish(request.tags, request.reads)
+            else:
+                reply = await _learn(resolver, request.tables)
+    except StopIteration as stop:
+        bumped: list[str] = stop.value
+        return bumped
+
+
+def _learn_sync(resolver: GenerationalDependencyResolver, tables: list[str]) -> list[str]:
+    try:
+        return resolver.learn_sync(tables)
+    except StoreUnavailable:
+        return tables  # the bump that follows is queued
+
+
+async def _learn(resolver: GenerationalDependencyResolver, tables: list[str]) -> list[str]:
+    try:
+        return await resolver.learn(tables)
+    except StoreUnavailable:
+        return tables
