@@ -31,12 +31,16 @@ def inserted(
         return Change(edits=[Edit(named=False, after={})])
     return Change(
         edits=[
-            Edit(named=False, after=_values(table, spelled.columns, row, vendor)) for row in rows
+            Edit(named=False, after=known_values(table, spelled.columns, row, vendor))
+            for row in rows
         ]
     )
 
 
-def _values(table: Table, columns: Iterable[str], row: Iterable[object], vendor: str) -> Values:
+def known_values(
+    table: Table, columns: Iterable[str], row: Iterable[object], vendor: str
+) -> Values:
+    """What is known of one row from the values of these columns."""
     found = zip(columns, row, strict=True)
     return _known({column: table.value(column, value, vendor) for column, value in found})
 
@@ -49,8 +53,16 @@ def _known(values: dict[str, Value | Unknown]) -> Values:
     }
 
 
-def changed(statement: sql.Statement, parameters: Parameters, target: str, vendor: str) -> Change:
-    """Of an UPDATE or DELETE of one table whose condition fixes columns by equality."""
+def changed(
+    statement: sql.Statement,
+    parameters: Parameters,
+    target: str,
+    vendor: str,
+    *,
+    previous: Sequence[Values] | None = None,
+) -> Change:
+    """Of an UPDATE or DELETE of one table whose condition fixes columns by equality; `previous` is
+    what its rows held, if that is known."""
     table, spelled = tables.watched()[target], statement.changed
     assert spelled is not None
     known = demanded(table, spelled.where, parameters, vendor)
@@ -58,16 +70,21 @@ def changed(statement: sql.Statement, parameters: Parameters, target: str, vendo
     if (rows is None and not known) or len(rows or ()) > MAX_ROWS_NAMED:
         return Change(unknown=True)
     named = rows is not None
+    change = Change(rows=rows or set(), unnamed=not named)
+    states = [known] if previous is None else [{**known, **one} for one in previous]
     if spelled.assigned is None:
-        edit = Edit(named=named, before=known)
-        return Change(rows=rows or set(), unnamed=not named, edits=[edit])
+        change.edits = [Edit(named=named, before=state) for state in states]
+        return change
     new = dict(spelled.assigned)
     if not table.keeps_rows(new):
         return Change(unknown=True)
-    after = {column: values for column, values in known.items() if column not in new}
-    after |= _assigned(table, new, parameters, vendor)
-    edit = Edit(named=named, assigned=table.touched_by(new), before=known, after=after)
-    return Change(rows=rows or set(), unnamed=not named, edits=[edit])
+    assigned = _assigned(table, new, parameters, vendor)
+    touched = table.touched_by(new)
+    for state in states:
+        kept = {column: values for column, values in state.items() if column not in new}
+        edit = Edit(named=named, assigned=touched, before=state, after={**kept, **assigned})
+        change.edits.append(edit)
+    return change
 
 
 def _assigned(table: Table, new: dict[str, Operand], parameters: Parameters, vendor: str) -> Values:

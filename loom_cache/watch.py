@@ -34,6 +34,8 @@ class Executed:
     params: Any
     many: bool
     error: BaseException | None
+    rows: int
+    """How many rows it affected, as the driver says; negative where it does not."""
 
 
 class Listener(Protocol):
@@ -41,6 +43,11 @@ class Listener(Protocol):
 
     def before(self, connection: Connection) -> None:
         """Something is about to happen on the connection: what came before it is complete."""
+
+    def executing(
+        self, connection: Connection, statement: sql.Statement, params: Any, *, many: bool
+    ) -> None:
+        """A statement is about to run."""
 
     def executed(self, connection: Connection, done: Executed) -> None: ...
 
@@ -58,6 +65,8 @@ class _State:
     begun: bool = False
     """BEGIN was seen as a statement of its own (SQLite's atomic, or raw SQL)."""
     ended_caching: bool = False
+    has_written: bool = False
+    """A statement that writes has succeeded in this transaction."""
     transaction: object = None
     """Stands for the one that was begun last."""
     isolation: str | None = None
@@ -225,7 +234,7 @@ def is_callers_own(connection: Connection) -> bool:
 
 def _end(connection: Connection) -> None:
     state = connection.__dict__[_STATE]
-    state.begun = state.ended_caching = False
+    state.begun = state.ended_caching = state.has_written = False
 
 
 def state_data(connection: Connection) -> dict[str, Any]:
@@ -251,10 +260,13 @@ def _see_statement(
     if statement.sets:
         state.isolation = None
     _record(statement, connection)
+    if statement.writes:
+        _publish("executing", connection, statement, params, many=many)
     error: BaseException | None = None
     try:
         result = execute(text, params, many, context)
         _record_asked(statement, params, connection)
+        state.has_written = state.has_written or (statement.writes and in_transaction(connection))
         return result
     except BaseException as raised:
         error = raised
@@ -268,7 +280,8 @@ def _see_statement(
             triggers.forget()
         if statement.control is not None or error is not None:
             _note_what_sql_began(connection)
-        _publish("executed", connection, Executed(statement, params, many, error))
+        rows = getattr(context.get("cursor"), "rowcount", -1) if error is None else -1
+        _publish("executed", connection, Executed(statement, params, many, error, rows))
 
 
 def _note_what_sql_began(connection: Connection) -> None:
@@ -389,6 +402,22 @@ def ended_caching(connection: Connection) -> bool:
     """Whether this transaction has written, locked or set something."""
     state: _State | None = connection.__dict__.get(_STATE)
     return state is not None and state.ended_caching
+
+
+def keeps_what_it_reads(connection: Connection) -> bool:
+    """Whether a row that this transaction reads with a lock, or after it has written, stays as it
+    is until the transaction writes it."""
+    if not in_transaction(connection):
+        return False
+    if connection.vendor == "sqlite":  # it has the one lock there is, or will not wait for it
+        mode = str(getattr(connection, "transaction_mode", None) or "").upper()
+        return mode in ("IMMEDIATE", "EXCLUSIVE") or has_written(connection)
+    return connection.vendor == "postgresql" and not connection.needs_rollback
+
+
+def has_written(connection: Connection) -> bool:
+    state: _State | None = connection.__dict__.get(_STATE)
+    return state is not None and state.has_written
 
 
 def end_caching(connection: Connection) -> None:

@@ -7,18 +7,30 @@ Bumping too much is always allowed; too little never.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from django.db import IntegrityError, connections, models, router
 from django.db.models.signals import m2m_changed, post_delete, post_save
 
-from loom_cache import edits, generations, metrics, publishing, sql, tables, tags, watch
+from loom_cache import (
+    edits,
+    generations,
+    metrics,
+    previous,
+    publishing,
+    sql,
+    tables,
+    tags,
+    watch,
+)
+from loom_cache.combinations import Values
 from loom_cache.tags import Change, Changes
 from loom_cache.watch import Connection, Executed
 
 _PENDING = "pending"
 _UNSETTLED = "unsettled"
+_PREVIOUS = "previous"
 
 
 class Pending:
@@ -72,11 +84,21 @@ class _Writes:
         if _is_over(connection):
             _flush(connection)  # the transaction ended where nobody sees it: set_autocommit(True)
 
+    def executing(
+        self, connection: Connection, statement: sql.Statement, params: Any, *, many: bool
+    ) -> None:
+        watch.state_data(connection)[_PREVIOUS] = _previous(connection, statement, params, many)
+
     def executed(self, connection: Connection, done: Executed) -> None:
         statement = done.statement
+        previous = watch.state_data(connection).pop(_PREVIOUS, None) if statement.writes else None
+        if previous is not None and len(previous) != done.rows:
+            previous = None  # it found rows that nobody had locked
         if statement.control is not None:
             self._follow_savepoints(connection, statement, failed=done.error is not None)
-        changes = changes_of(statement, done.params, many=done.many, vendor=connection.vendor)
+        changes = changes_of(
+            statement, done.params, many=done.many, vendor=connection.vendor, previous=previous
+        )
         if isinstance(done.error, IntegrityError):
             # The database has just told this code of somebody else's committed write (W5).
             bump(_with_neighbours(_told_of(connection, statement, changes)))
@@ -154,15 +176,39 @@ def name_rows_of(model: type[models.Model]) -> None:
         m2m_changed.connect(_name_links, sender=through, dispatch_uid=uid)
 
 
+def _previous(
+    connection: Connection, statement: sql.Statement, params: Any, many: bool
+) -> list[Values] | None:
+    """What the rows held that a statement is about to change, where answers are looked for by
+    that and it can be asked."""
+    resolver = generations.resolver()
+    target = statement.target
+    if statement.changed is None or target is None or resolver is None or many:
+        return None
+    combinations = resolver.catalogue.of(target).combinations
+    if not (combinations and tables.among([target]) and watch.keeps_what_it_reads(connection)):
+        return None
+    given = () if params is None else params
+    if not isinstance(given, list | tuple):
+        return None
+    return previous.values_before(connection, statement, given, combinations)
+
+
 def changes_of(
-    statement: sql.Statement, params: Any, *, many: bool = False, vendor: str = ""
+    statement: sql.Statement,
+    params: Any,
+    *,
+    many: bool = False,
+    vendor: str = "",
+    previous: Sequence[Values] | None = None,
 ) -> Changes:
-    """What `statement` may have changed (W3); ignored tables are left out."""
+    """What `statement` may have changed (W3); ignored tables are left out. `previous` is what its
+    rows held, if that is known."""
     if not statement.writes:
         return {}
     if statement.reach == "everything":
         return {name: Change(unknown=True) for name in tables.among(tables.watched())}
-    changes = _changes_named(statement, params, many=many, vendor=vendor)
+    changes = _changes_named(statement, params, previous, many=many, vendor=vendor)
     if statement.deletes:
         # Of an ignored table too: what hangs on it is not ignored.
         named = [statement.target] if statement.target else statement.names
@@ -171,7 +217,14 @@ def changes_of(
     return changes
 
 
-def _changes_named(statement: sql.Statement, params: Any, *, many: bool, vendor: str) -> Changes:
+def _changes_named(
+    statement: sql.Statement,
+    params: Any,
+    previous: Sequence[Values] | None,
+    *,
+    many: bool,
+    vendor: str,
+) -> Changes:
     target = statement.target
     if target is None:
         return {name: Change(unknown=True) for name in tables.among(statement.names)}
@@ -182,7 +235,7 @@ def _changes_named(statement: sql.Statement, params: Any, *, many: bool, vendor:
         return {target: edits.inserted(statement, values, target, vendor)}
     if statement.changed is None or (values is None and statement.placeholders):
         return {target: Change(unknown=True)}
-    return {target: edits.changed(statement, values or [], target, vendor)}
+    return {target: edits.changed(statement, values or [], target, vendor, previous=previous)}
 
 
 def _told_of(connection: Connection, statement: sql.Statement, changes: Changes) -> Iterable[str]:
