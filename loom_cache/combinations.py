@@ -102,12 +102,25 @@ class Edit:
     def values_for(self, asked: Combination) -> list[tuple[Value, ...]] | None:
         """The values of `asked` whose answers may have changed; None: those of any value."""
         found: list[tuple[Value, ...]] = []
+        if self._leaves(asked):
+            return found
         for state in self._states_for(asked):
             values = asked.values_of(state)
             if values is None:
                 return None
             found += values
         return found
+
+    def _leaves(self, asked: Combination) -> bool:
+        """Whether one row was, and is, the same to such answers."""
+        if self.before is None or self.after is None or asked.deciding is None:
+            return False
+        if asked.by_row and not self.named:
+            return False
+        return all(
+            len(was := self.before.get(column, ())) == 1 and was == self.after.get(column)
+            for column in (*asked.columns, *asked.deciding)
+        )
 
     def _states_for(self, asked: Combination) -> Iterator[Values]:
         moves = self.assigned is None or asked.concerns(self.assigned)
@@ -125,8 +138,10 @@ class Edit:
 class Known:
     """What a process knows of the combinations of one table that are in use."""
 
-    generation: int | None = None
+    life: int | None = None
     """Of the table's list of combinations; None if there is none, or nothing is known."""
+    version: int | None = None
+    """Of the list in that life: it only grows."""
     combinations: frozenset[Combination] = frozenset()
 
 

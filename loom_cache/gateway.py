@@ -12,7 +12,7 @@ from aiocache.factory import CacheHandler
 
 from loom_cache import config as configuration
 from loom_cache import counters
-from loom_cache.backends import Enrolled, Pair, Snapshot, Store
+from loom_cache.backends import Enrolled, Pair, Roll, Snapshot, Store
 from loom_cache.backends.foreign import ForeignStore
 from loom_cache.backends.memory import MemoryCache
 from loom_cache.backends.redis import RedisCache
@@ -164,12 +164,12 @@ class CacheGateway:
     ) -> list[int | None]:
         return self._store.bump_and_read_sync(keys, reads, timeout=timeout).values
 
-    async def enroll(self, counter: str, at: str, names: Sequence[str], most: int) -> Enrolled:
-        """Add names to the list at `at`, for which the counter stands (see Store.enroll)."""
-        return await self._store.enroll(counter, at, names, most)
+    async def enroll(self, roll: Roll, names: Sequence[str], most: int) -> Enrolled:
+        """Add names to a list (see Store.enroll)."""
+        return await self._store.enroll(roll, names, most)
 
-    def enroll_sync(self, counter: str, at: str, names: Sequence[str], most: int) -> Enrolled:
-        return self._store.enroll_sync(counter, at, names, most)
+    def enroll_sync(self, roll: Roll, names: Sequence[str], most: int) -> Enrolled:
+        return self._store.enroll_sync(roll, names, most)
 
     async def remove(self, keys: Sequence[str]) -> int:
         """Delete full keys; how many existed."""

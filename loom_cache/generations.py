@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from loom_cache import config, counters
 from loom_cache import tags as tags_of
-from loom_cache.backends import Enrolled, enrolled
+from loom_cache.backends import Enrolled, Roll, enrolled
 from loom_cache.combinations import Catalogue, Combination, Known, parse
 from loom_cache.exceptions import StoreUnavailable
 from loom_cache.gateway import CacheGateway
@@ -110,17 +110,15 @@ class GenerationalDependencyResolver:
         Costs nothing where the generations just seen are those of lists that hold them.
         """
         for table in self._unlisted(wanted, seen):
-            counter, at = self._places(table)
             names = [one.name for one in wanted[table]]
-            found = await self._counters.enroll(counter, at, names, MOST_COMBINATIONS)
+            found = await self._counters.enroll(self._roll(table), names, MOST_COMBINATIONS)
             self.catalogue.known[table] = _known(found)
         return {table: self.catalogue.of(table) for table in wanted}
 
     def enrol_sync(self, wanted: Wanted, seen: Generations) -> dict[str, Known]:
         for table in self._unlisted(wanted, seen):
-            counter, at = self._places(table)
             names = [one.name for one in wanted[table]]
-            found = self._counters.enroll_sync(counter, at, names, MOST_COMBINATIONS)
+            found = self._counters.enroll_sync(self._roll(table), names, MOST_COMBINATIONS)
             self.catalogue.known[table] = _known(found)
         return {table: self.catalogue.of(table) for table in wanted}
 
@@ -128,36 +126,40 @@ class GenerationalDependencyResolver:
         return [
             table
             for table, combinations in wanted.items()
-            if (known := self.catalogue.of(table)).generation is None
-            or known.generation != seen.get(tags_of.of_combinations(table))
+            if (known := self.catalogue.of(table)).life is None
+            or known.life != seen.get(tags_of.of_combinations(table))
             or not combinations <= known.combinations
         ]
 
-    def _places(self, table: str) -> tuple[str, str]:
-        """The full keys of a table's list of combinations: of its counter, and of itself."""
-        counter, at = tags_of.of_combinations(table), tags_of.list_of_combinations(table)
-        return self._counters.full_key(counter), self._counters.full_key(at)
+    def _roll(self, table: str) -> Roll:
+        """Where the list of a table's combinations is."""
+        return Roll(
+            self._counters.full_key(tags_of.of_combinations(table)),
+            self._counters.full_key(tags_of.list_of_combinations(table)),
+            self._counters.full_key(tags_of.changes_of_combinations(table)),
+        )
 
     async def learn(self, tables: Sequence[str]) -> list[str]:
         """Read which combinations of these tables are in use; those of the tables for which that
         cannot be told."""
-        places = [place for table in tables for place in self._places(table)]
+        places = [place for table in tables for place in self._roll(table)]
         return self._learnt(tables, (await self._counters.fetch(places)).values)
 
     def learn_sync(self, tables: Sequence[str]) -> list[str]:
-        places = [place for table in tables for place in self._places(table)]
+        places = [place for table in tables for place in self._roll(table)]
         return self._learnt(tables, self._counters.fetch_sync(places).values)
 
     def _learnt(self, tables: Sequence[str], values: Sequence[bytes | None]) -> list[str]:
         unclear = []
-        for table, value, listed in zip(tables, values[::2], values[1::2], strict=True):
-            generation, found = counters.parse(value), enrolled(listed)
-            if generation is not None and found.generation not in (None, generation):
-                # Whenever a list is written its counter moves with it: under a counter that has
+        for at, table in enumerate(tables):
+            life, listed, version = values[3 * at : 3 * at + 3]
+            now, found = counters.parse(life), enrolled(listed, counters.parse(version))
+            if now is not None and found.life not in (None, now):
+                # A list is written in one step with the counter of its life: under one that has
                 # moved since, nothing has been stored.
-                found = Enrolled(generation, [])
+                found = Enrolled(now, found.version, [])
             known = self.catalogue.known[table] = _known(found)
-            if generation is not None and known.generation is None:
+            if now is not None and known.life is None:
                 unclear.append(table)
         return unclear
 
@@ -225,9 +227,9 @@ class GenerationalDependencyResolver:
 def _known(found: Enrolled) -> Known:
     """Nothing, if one of the names is none that this release understands."""
     read = [parse(name) for name in found.names]
-    if found.generation is None or None in read:
+    if found.life is None or None in read:
         return Known()
-    return Known(found.generation, frozenset(one for one in read if one is not None))
+    return Known(found.life, found.version, frozenset(one for one in read if one is not None))
 
 
 def _view(

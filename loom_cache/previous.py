@@ -63,7 +63,9 @@ def _needed(
         leaves_unsaid = not assigned or not assigned.issuperset(asked.columns)
         if concerned and (not asked.by_row or (assigned is not None and leaves_unsaid)):
             needed.update(asked.columns)
-    return needed if not needed <= fixed else set()
+            # Where none of these changes the answer is still right.
+            needed.update(asked.deciding or ())
+    return needed & table.columns.keys() if not needed <= fixed else set()
 
 
 def _ask(

@@ -1,9 +1,9 @@
 """Making changes known: their tags are bumped, those of every combination in use among them.
 
-A process knows which combinations are in use by what it has read of the store's lists. The counter
-of a table's list is read in the same round trip as the bump, after the COMMIT: as long as it is
-the one that is known, nobody has stored an answer of another combination that could miss the
-write. If it is not, the list is read and the rest is bumped before the writer goes on.
+A process knows which combinations are in use by what it has read of the store's lists. The counters
+of a table's list are read in the same round trip as the bump, after the COMMIT: as long as they are
+those that are known, nobody has stored an answer of another combination that could miss the
+write. If they are not, the list is read and the rest is bumped before the writer goes on.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def steps(changes: Mapping[str, Change], resolver: GenerationalDependencyResolve
     bumped = list(names)
     doubtful = [table for table, change in changes.items() if change.needs_combinations]
     for _ in range(ATTEMPTS):
-        seen = yield Publish(names, [tags.of_combinations(table) for table in doubtful])
+        seen = yield Publish(names, [name for table in doubtful for name in _counters(table)])
         if not isinstance(seen, dict):
             return bumped  # queued
         doubtful = [table for table in doubtful if not _is_known(table, seen, catalogue)]
@@ -61,8 +61,13 @@ def steps(changes: Mapping[str, Change], resolver: GenerationalDependencyResolve
 
 def _is_known(table: str, seen: Counted, catalogue: Catalogue) -> bool:
     """Whether the list of combinations in force is the one that this process knows."""
-    now = seen[tags.of_combinations(table)]
-    return now is None or now == catalogue.of(table).generation
+    life, version = (seen[name] for name in _counters(table))
+    known = catalogue.of(table)
+    return life is None or (life, version) == (known.life, known.version)
+
+
+def _counters(table: str) -> tuple[str, str]:
+    return tags.of_combinations(table), tags.changes_of_combinations(table)
 
 
 def publish_sync(

@@ -409,9 +409,9 @@ def _enrol(kept: Mapping[int, Loaded], view: View) -> Generator[Request, Any, di
                 one.widen(table)
     in_use = {table for one in kept.values() for table in one.combinations}
     return {
-        tags.of_combinations(table): generation
+        tags.of_combinations(table): life
         for table in in_use
-        if (generation := known[table].generation) is not None
+        if (life := known[table].life) is not None
     }
 
 

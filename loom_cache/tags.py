@@ -42,7 +42,8 @@ def of_rows(table: str) -> str:
 
 
 def of_combinations(table: str) -> str:
-    """Whose generation says which list of combinations is in force (see generations.py)."""
+    """Carried by every answer that depends on values: while it is unchanged, the list of the
+    combinations in use has lost none (see generations.py)."""
     return f"{of_table(table)}:where"
 
 
@@ -65,6 +66,11 @@ def _spelled(values: tuple[Value, ...]) -> str:
 def list_of_combinations(table: str) -> str:
     """The key, no tag, of the list of a table's combinations."""
     return f"w:{{{keys.safe(table)}}}"
+
+
+def changes_of_combinations(table: str) -> str:
+    """The key, no tag, of the counter that moves whenever that list does."""
+    return f"{list_of_combinations(table)}:changes"
 
 
 def of_whole(tables: Iterable[str]) -> tuple[str, ...]:

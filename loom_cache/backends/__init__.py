@@ -15,10 +15,11 @@ from loom_cache import counters
 V = TypeVar("V")
 
 
-def enrolled(listed: bytes | None) -> Enrolled:
-    """A list of names as it is stored: the counter's value, then a name a line."""
+def enrolled(listed: bytes | None, version: int | None) -> Enrolled:
+    """A list of names as it is stored: the counter of its life, then a name a line."""
     first, _, rest = (listed or b"").partition(b"\n")
-    return Enrolled(counters.parse(first), [name.decode() for name in rest.split(b"\n") if name])
+    names = [name.decode() for name in rest.split(b"\n") if name]
+    return Enrolled(counters.parse(first), version, names)
 
 
 class Snapshot(NamedTuple, Generic[V]):
@@ -40,11 +41,22 @@ class Moved(NamedTuple):
     """The counters that were to be read after it; None for one that is not there."""
 
 
-class Enrolled(NamedTuple):
-    """A list of names in force, and the counter whose value stands for exactly this list."""
+class Roll(NamedTuple):
+    """The full keys of a list of names that only grows."""
 
-    generation: int | None
+    life: str
+    """A counter: while it is unchanged, whatever was in the list still is."""
+    at: str
+    changes: str
+    """A counter that moves whenever the list does."""
+
+
+class Enrolled(NamedTuple):
+    """A list of names, and the values of its counters."""
+
+    life: int | None
     """None: the store keeps no such lists."""
+    version: int | None
     names: list[str]
 
 
@@ -71,9 +83,9 @@ class Store(Protocol):
     ) -> Moved:
         """Bump `keys`, in their order, then read the counters at `reads`."""
 
-    async def enroll(self, counter: str, at: str, names: Sequence[str], most: int) -> Enrolled:
-        """Add names to the list kept at `at`, unless it has `most` already. Whenever the list
-        changes, or is not the one that the counter stands for, the counter moves: in one step."""
+    async def enroll(self, roll: Roll, names: Sequence[str], most: int) -> Enrolled:
+        """Add names to a list, unless it has `most` already; a list that was lost begins a new
+        life. All in one step."""
 
     async def remove(self, keys: Sequence[str]) -> int: ...
     async def scan(self, prefix: str) -> list[str]: ...
@@ -89,7 +101,7 @@ class Store(Protocol):
     def bump_and_read_sync(
         self, keys: Sequence[str], reads: Sequence[str], *, timeout: float | None = None
     ) -> Moved: ...
-    def enroll_sync(self, counter: str, at: str, names: Sequence[str], most: int) -> Enrolled: ...
+    def enroll_sync(self, roll: Roll, names: Sequence[str], most: int) -> Enrolled: ...
     def remove_sync(self, keys: Sequence[str]) -> int: ...
     def scan_sync(self, prefix: str) -> list[str]: ...
     def add_to_sync(self, key: str, delta: int) -> int: ...

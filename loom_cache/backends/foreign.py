@@ -18,7 +18,7 @@ from functools import cache
 from typing import Any, ClassVar, TypeVar
 
 from loom_cache import counters
-from loom_cache.backends import Enrolled, Moved, Pair, Snapshot
+from loom_cache.backends import Enrolled, Moved, Pair, Roll, Snapshot
 from loom_cache.exceptions import StoreUnavailable
 
 T = TypeVar("T")
@@ -74,12 +74,12 @@ class ForeignStore:
     ) -> Moved:
         return Moved(self.bump_sync(keys, timeout=timeout), [None] * len(reads))
 
-    async def enroll(self, counter: str, at: str, names: Sequence[str], most: int) -> Enrolled:
-        return self.enroll_sync(counter, at, names, most)
+    async def enroll(self, roll: Roll, names: Sequence[str], most: int) -> Enrolled:
+        return self.enroll_sync(roll, names, most)
 
-    def enroll_sync(self, counter: str, at: str, names: Sequence[str], most: int) -> Enrolled:
+    def enroll_sync(self, roll: Roll, names: Sequence[str], most: int) -> Enrolled:
         """Nothing here changes a list and a counter in one step: answers depend on whole tables."""
-        return Enrolled(None, [])
+        return Enrolled(None, None, [])
 
     async def remove(self, keys: Sequence[str]) -> int:
         return await self._hop(self._remove(keys))

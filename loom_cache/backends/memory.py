@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 from weakref import WeakSet, WeakValueDictionary
 
 from loom_cache import counters
-from loom_cache.backends import Enrolled, Moved, Pair, Snapshot, enrolled
+from loom_cache.backends import Enrolled, Moved, Pair, Roll, Snapshot, enrolled
 from loom_cache.backends.native import NativeCache
 
 NEVER = float("inf")
@@ -111,25 +111,26 @@ class MemoryStore:
                     self._put(key, number + counters.BUMP, expires)
             return Moved(existed, [_number(self._get(key, now)) for key in reads])
 
-    def enroll(self, counter: str, at: str, names: Iterable[str], most: int) -> Enrolled:
+    def enroll(self, roll: Roll, names: Iterable[str], most: int) -> Enrolled:
         """As Store.enroll."""
         now, expires = time.monotonic(), _deadline(counters.COUNTER_TTL)
         with self._lock:
-            value = _number(self._get(counter, now))
-            found = enrolled(_encoded(self._get(at, now)))
-            current = value is not None and found.generation == value
+            life, version = (_number(self._get(key, now)) for key in (roll.life, roll.changes))
+            found = enrolled(_encoded(self._get(roll.at, now)), version)
+            current = life is not None and found.life == life
             listed = dict.fromkeys(found.names if current else ())
-            known = len(listed)
+            before = len(listed)
             for name in names:
                 if len(listed) < most:
                     listed[name] = None
-            if value is None:
-                value = _fresh_seed()
-            elif not current or len(listed) > known:
-                value += counters.BUMP
-            self._put(counter, value, expires)
-            self._put(at, b"\n".join([b"%d" % value, *map(str.encode, listed)]), expires)
-            return Enrolled(value, list(listed))
+            if life is None or not current:
+                life = _after(life)
+            if version is None or not current or len(listed) > before:
+                version = _after(version)
+            self._put(roll.life, life, expires)
+            self._put(roll.changes, version, expires)
+            self._put(roll.at, b"\n".join([b"%d" % life, *map(str.encode, listed)]), expires)
+            return Enrolled(life, version, list(listed))
 
     def remove_many(self, keys: Iterable[str]) -> int:
         now = time.monotonic()
@@ -220,6 +221,10 @@ _stores: WeakSet[MemoryStore] = WeakSet()
 _named: WeakValueDictionary[str, MemoryStore] = WeakValueDictionary()
 
 
+def _after(value: int | None) -> int:
+    return _fresh_seed() if value is None else value + counters.BUMP
+
+
 def _fresh_seed() -> int:
     return counters.seed(_clock.next())
 
@@ -284,8 +289,8 @@ class MemoryCache(NativeCache):
     ) -> Moved:
         return self._store.bump_and_read(keys, reads)
 
-    def enroll_sync(self, counter: str, at: str, names: Sequence[str], most: int) -> Enrolled:
-        return self._store.enroll(counter, at, names, most)
+    def enroll_sync(self, roll: Roll, names: Sequence[str], most: int) -> Enrolled:
+        return self._store.enroll(roll, names, most)
 
     def remove_sync(self, keys: Sequence[str]) -> int:
         return self._store.remove_many(keys)
@@ -326,8 +331,8 @@ class MemoryCache(NativeCache):
     ) -> Moved:
         return self.bump_and_read_sync(keys, reads)
 
-    async def enroll(self, counter: str, at: str, names: Sequence[str], most: int) -> Enrolled:
-        return self.enroll_sync(counter, at, names, most)
+    async def enroll(self, roll: Roll, names: Sequence[str], most: int) -> Enrolled:
+        return self.enroll_sync(roll, names, most)
 
     async def remove(self, keys: Sequence[str]) -> int:
         return self.remove_sync(keys)

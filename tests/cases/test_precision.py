@@ -5,6 +5,7 @@ LOOM_WRITE_DOCS=1 prints its lines instead of comparing them (with `pytest -s`).
 """
 
 import os
+import sys
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -61,12 +62,12 @@ ANSWERS: dict[str, Question] = {
     "article 2 with its tags": Question(
         articles, lambda q: q.prefetch_related("tags").filter(pk=TWO), "get_or_none"
     ),
-    "A's articles": Question(articles, lambda q: q.filter(author_id=ADA)),
-    "B's articles": Question(articles, lambda q: q.filter(author_id=BEN)),
-    "B's second page": Question(articles, lambda q: q.filter(author_id=BEN)[1:2]),
-    "how many A has": Question(articles, lambda q: q.filter(author_id=ADA), "count"),
-    "how many B has": Question(articles, lambda q: q.filter(author_id=BEN), "count"),
-    "B's published titles": Question(
+    "Ada's articles": Question(articles, lambda q: q.filter(author_id=ADA)),
+    "Ben's articles": Question(articles, lambda q: q.filter(author_id=BEN)),
+    "Ben's second page": Question(articles, lambda q: q.filter(author_id=BEN)[1:2]),
+    "how many Ada has": Question(articles, lambda q: q.filter(author_id=ADA), "count"),
+    "how many Ben has": Question(articles, lambda q: q.filter(author_id=BEN), "count"),
+    "Ben's published titles": Question(
         articles,
         lambda q: q.filter(author_id=BEN, published=True).values_list("title", flat=True),
     ),
@@ -74,11 +75,11 @@ ANSWERS: dict[str, Question] = {
     "comments on 1": Question(comments, lambda q: q.filter(article_id=ONE)),
     "comments on 2": Question(comments, lambda q: q.filter(article_id=TWO)),
     "how many on 2": Question(comments, lambda q: q.filter(article_id=TWO), "count"),
-    "author A by pk": row(authors, pk=ADA),
-    "A with all articles": Question(
+    "author Ada by pk": row(authors, pk=ADA),
+    "Ada with all articles": Question(
         authors, lambda q: q.prefetch_related("articles").filter(pk=ADA), "get_or_none"
     ),
-    "B with all articles": Question(
+    "Ben with all articles": Question(
         authors, lambda q: q.prefetch_related("articles").filter(pk=BEN), "get_or_none"
     ),
     "tag 'wool' with its articles": Question(
@@ -114,15 +115,15 @@ def count_a_view() -> None:
     Article.objects.filter(pk=ONE).update(views=F("views") + 1)
 
 
-def move_it_to_B() -> None:
+def move_it_to_ben() -> None:
     one = article()
     one.author_id = BEN
     one.save()
 
 
-def move_it_to_B_in_a_transaction() -> None:
+def move_it_to_ben_in_a_transaction() -> None:
     with transaction.atomic():
-        move_it_to_B()
+        move_it_to_ben()
 
 
 def unpublish_it() -> None:
@@ -131,11 +132,11 @@ def unpublish_it() -> None:
     one.save(update_fields=["published"])
 
 
-def create_one_of_A() -> None:
+def create_one_of_ada() -> None:
     Article.objects.create(author_id=ADA, slug="new", title="New", created=NOON)
 
 
-def bulk_create_two_of_A() -> None:
+def bulk_create_two_of_ada() -> None:
     made = [Article(author_id=ADA, slug=slug, title="New", created=NOON) for slug in ("new", "x")]
     Article.objects.bulk_create(made)
 
@@ -144,7 +145,7 @@ def delete_article_1() -> None:
     article().delete()
 
 
-def update_all_of_A() -> None:
+def update_all_of_ada() -> None:
     Article.objects.filter(author_id=ADA).update(title="New")
 
 
@@ -161,10 +162,10 @@ def delete_a_comment_on_1() -> None:
 
 
 def delete_all_comments_on_1() -> None:
-    Comment.objects.filter(article_id=ONE)._raw_delete("default")  # type: ignore[attr-defined]
+    Comment.objects.filter(article_id=ONE)._raw_delete("default")
 
 
-def rename_A() -> None:
+def rename_ada() -> None:
     Author.objects.filter(pk=ADA).update(name="Eda")
 
 
@@ -190,18 +191,18 @@ WRITES: list[Callable[[], None]] = [
     save_article_1_in_a_transaction,
     save_its_title_alone,
     count_a_view,
-    move_it_to_B,
-    move_it_to_B_in_a_transaction,
+    move_it_to_ben,
+    move_it_to_ben_in_a_transaction,
     unpublish_it,
-    create_one_of_A,
-    bulk_create_two_of_A,
+    create_one_of_ada,
+    bulk_create_two_of_ada,
     delete_article_1,
-    update_all_of_A,
+    update_all_of_ada,
     update_by_a_range,
     comment_on_1,
     delete_a_comment_on_1,
     delete_all_comments_on_1,
-    rename_A,
+    rename_ada,
     tag_article_1_with_wool,
     clear_the_tags_of_1,
     rename_wool,
@@ -215,7 +216,9 @@ def rows(transactional_db: None, store: str) -> None:
     Author.objects.create(pk=BEN, name="Ben")
     Tag.objects.create(pk=LOOM, name="loom")
     Tag.objects.create(pk=WOOL, name="wool")
-    for at, (pk, slug, author) in enumerate([(ONE, "one", ADA), (TWO, "two", BEN), (THREE, "3", BEN)]):
+    for at, (pk, slug, author) in enumerate(
+        [(ONE, "one", ADA), (TWO, "two", BEN), (THREE, "3", BEN)]
+    ):
         made = Article.objects.create(
             pk=pk, slug=slug, title=slug, author_id=author, published=True, created=NOON
         )
@@ -271,7 +274,7 @@ def test_a_write_refreshes_what_the_documentation_says_and_nothing_else(
 ) -> None:
     found = refreshed(write)
     if os.environ.get("LOOM_WRITE_DOCS"):
-        print(f"\n| {named(write)} | {', '.join(sorted(found)) or 'nothing'} |")
+        sys.stderr.write(f"\n| {named(write)} | {', '.join(sorted(found)) or 'nothing'} |")
         return
     assert found == documented()[named(write)]
 

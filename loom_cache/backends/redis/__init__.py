@@ -9,7 +9,7 @@ import redis
 from redis.connection import parse_url
 from redis.exceptions import RedisError
 
-from loom_cache.backends import Enrolled, Moved, Pair, Snapshot
+from loom_cache.backends import Enrolled, Moved, Pair, Roll, Snapshot
 from loom_cache.backends.native import NativeCache
 from loom_cache.backends.redis import operations
 from loom_cache.backends.redis.operations import Operation, Refused
@@ -120,11 +120,11 @@ class RedisCache(NativeCache):
             removed = self._do_sync(operations.remove([*keys, *reads]), seconds)
             return Moved(removed, [None] * len(reads))
 
-    async def enroll(self, counter: str, at: str, names: Sequence[str], most: int) -> Enrolled:
-        return await self._do(operations.enroll(counter, at, names, most))
+    async def enroll(self, roll: Roll, names: Sequence[str], most: int) -> Enrolled:
+        return await self._do(operations.enroll(roll, names, most))
 
-    def enroll_sync(self, counter: str, at: str, names: Sequence[str], most: int) -> Enrolled:
-        return self._do_sync(operations.enroll(counter, at, names, most))
+    def enroll_sync(self, roll: Roll, names: Sequence[str], most: int) -> Enrolled:
+        return self._do_sync(operations.enroll(roll, names, most))
 
     async def remove(self, keys: Sequence[str]) -> int:
         return await self._do(operations.remove(keys))

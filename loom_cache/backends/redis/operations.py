@@ -9,7 +9,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 from redis.exceptions import ResponseError
 
 from loom_cache import counters
-from loom_cache.backends import Enrolled, Moved, Pair, Snapshot, enrolled
+from loom_cache.backends import Enrolled, Moved, Pair, Roll, Snapshot, enrolled
 from loom_cache.exceptions import StoreUnavailable
 
 T = TypeVar("T")
@@ -58,53 +58,50 @@ end
 return found
 """
 
-# KEYS: a counter and the list it stands for. ARGV: EPOCH_MS, COUNTER_TTL, BUMP, the most names, and
-# names to add. The list is the counter's value, then a name a line.
+# KEYS: the counter of a list's life, the list, the counter of its changes. ARGV: EPOCH_MS,
+# COUNTER_TTL, BUMP, the most names, and names to add. The list is the value of the first counter,
+# then a name a line.
 ENROLL = """
-local value = redis.pcall('GET', KEYS[1])
-if not (type(value) == 'string' and #value < 20 and string.match(value, '^%d+$')) then
-  value = false
+local function counter(key)
+  local value = redis.pcall('GET', key)
+  local valid = type(value) == 'string' and #value < 20 and string.match(value, '^%d+$')
+  return valid and value
 end
+local function moved(key)
+  if counter(key) then
+    redis.call('INCRBY', key, ARGV[3])
+  else
+    local now = redis.call('TIME')
+    local ms = now[1] * 1000 + math.floor(now[2] / 1000) - ARGV[1]
+    redis.call('SET', key, string.format('%.0f', ms * 4194304))
+  end
+  redis.call('EXPIRE', key, ARGV[2])
+  return redis.call('GET', key)
+end
+local life, version = counter(KEYS[1]), counter(KEYS[3])
 local listed = redis.pcall('GET', KEYS[2])
 local names, known = {}, {}
-local current = false
-if value and type(listed) == 'string' then
-  local lines = {}
-  for line in string.gmatch(listed, '[^\\n]+') do lines[#lines + 1] = line end
-  current = lines[1] == value
-  if current then
-    for i = 2, #lines do
-      names[#names + 1] = lines[i]
-      known[lines[i]] = true
-    end
+local current = life and type(listed) == 'string' and string.match(listed, '^%d+') == life
+if current then
+  for line in string.gmatch(listed, '\\n([^\\n]+)') do
+    names[#names + 1] = line
+    known[line] = true
   end
 end
-local added = false
+local before = #names
 for i = 5, #ARGV do
   if not known[ARGV[i]] and #names < tonumber(ARGV[4]) then
     names[#names + 1] = ARGV[i]
     known[ARGV[i]] = true
-    added = true
   end
 end
-if current and not added then
-  redis.call('EXPIRE', KEYS[1], ARGV[2])
-  redis.call('EXPIRE', KEYS[2], ARGV[2])
-  return listed
-end
-if value then
-  redis.call('INCRBY', KEYS[1], ARGV[3])
-  redis.call('EXPIRE', KEYS[1], ARGV[2])
-  value = redis.call('GET', KEYS[1])
-else
-  local now = redis.call('TIME')
-  local ms = now[1] * 1000 + math.floor(now[2] / 1000) - ARGV[1]
-  value = string.format('%.0f', ms * 4194304)
-  redis.call('SET', KEYS[1], value, 'EX', ARGV[2])
-end
-listed = value .. '\\n' .. table.concat(names, '\\n')
+if not current then life = moved(KEYS[1]) end
+if not current or not version or #names > before then version = moved(KEYS[3]) end
+listed = life .. '\\n' .. table.concat(names, '\\n')
 redis.call('SET', KEYS[2], listed, 'EX', ARGV[2])
-return listed
+redis.call('EXPIRE', KEYS[1], ARGV[2])
+redis.call('EXPIRE', KEYS[3], ARGV[2])
+return { listed, version }
 """
 
 
@@ -167,10 +164,13 @@ def bump_and_read(keys: Sequence[str], reads: Sequence[str]) -> Operation[Moved]
     return Operation([command], read)
 
 
-def enroll(counter: str, at: str, names: Sequence[str], most: int) -> Operation[Enrolled]:
+def enroll(roll: Roll, names: Sequence[str], most: int) -> Operation[Enrolled]:
+    def read(reply: Reply) -> Enrolled:
+        listed, version = first(reply)
+        return enrolled(listed, counters.parse(version))
+
     options = (counters.EPOCH_MS, counters.COUNTER_TTL, counters.BUMP, most)
-    command: Command = ("EVAL", ENROLL, 2, counter, at, *options, *names)
-    return Operation([command], lambda reply: enrolled(first(reply)))
+    return Operation([("EVAL", ENROLL, 3, *roll, *options, *names)], read)
 
 
 def remove(keys: Sequence[str]) -> Operation[int]:
