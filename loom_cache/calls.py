@@ -11,7 +11,17 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 import msgspec
 from django.db import models, router
 
-from loom_cache import config, dependencies, keys, labels, permission, tables, tags, watch
+from loom_cache import (
+    config,
+    dependencies,
+    keys,
+    labels,
+    permission,
+    tables,
+    tags,
+    undeclared,
+    watch,
+)
 from loom_cache.codec import TypedCodec, typed_codec
 from loom_cache.exceptions import ConfigurationError, UnsupportedValue
 from loom_cache.plans import hints, learn, seen_refusal, shape_of
@@ -234,6 +244,7 @@ class CallPlan:
         return [self._loaded(result, seen)]
 
     def _loaded(self, result: Any, seen: watch.Recorder) -> Loaded:
+        undeclared.check(self._call.name, self._declared_tables(), seen)
         try:
             body = self.codec.encode(result)
         except UnsupportedValue as error:
@@ -249,6 +260,12 @@ class CallPlan:
             loaded.combinations = found.combinations()
             loaded.body = body
         return loaded
+
+    def _declared_tables(self) -> set[str]:
+        declared = labels.models_of((*self._call.depends_on, *self._repository.depends_on))
+        own = self._repository.model
+        models_named = (own, *own._meta.all_parents, *declared)
+        return {tables.name_of(model) for model in models_named}
 
     def _not_stored(self, seen: watch.Recorder, size: int) -> str | None:
         settings = config.current() or config.CacheConfig()

@@ -72,6 +72,7 @@ class CacheConfig(
     timeout: float = 0.25
     write_timeout: float = 2.0
     enabled: bool = True
+    require_depends_on: bool = False
 
     def __post_init__(self) -> None:
         """Labels of models are compared in lower case."""

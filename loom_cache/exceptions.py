@@ -19,3 +19,7 @@ class StoreUnavailable(LoomCacheError):
 
 class UnsupportedValue(LoomCacheError, TypeError):
     """A value has no canonical form, or cannot be encoded; the message names its type."""
+
+
+class UndeclaredDependency(LoomCacheError):
+    """With REQUIRE_DEPENDS_ON: a cached method read a table that its declaration does not name."""

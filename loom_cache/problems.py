@@ -42,6 +42,7 @@ MEANINGS = {
     "IGNORE": "a list of model labels such as 'shop.article'",
     "NEAR": "None, or a dictionary with the keys MAX_SIZE, MAX_BYTES and MAX_AGE",
     "ENABLED": "True or False",
+    "REQUIRE_DEPENDS_ON": "True or False",
     **dict.fromkeys(TTLS + TIMEOUTS, "a number of seconds greater than 0"),
     **dict.fromkeys(SIZES, "a whole number greater than 0"),
 }

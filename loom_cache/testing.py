@@ -7,6 +7,9 @@ from contextlib import contextmanager
 from uuid import uuid4
 
 from loom_cache import watch
+from loom_cache.undeclared import required as requiring_depends_on
+
+__all__ = ["caching_in_testcases", "requiring_depends_on"]
 
 
 @contextmanager

@@ -10,7 +10,7 @@ import pytest
 
 from loom_cache import counters
 from loom_cache.backends import memory
-from loom_cache.backends.memory import MemoryCache
+from loom_cache.backends.memory import COUNTERS_PER_ENTRY, MemoryCache
 
 
 class Clock:
@@ -67,13 +67,13 @@ def test_entries_do_not_push_out_the_counters_that_make_them_valid() -> None:
 def test_counters_are_bounded_too() -> None:
     cache = MemoryCache(max_size=3)
     cache.seed_sync([str(number) for number in range(1_000)])
-    assert len(cache.scan_sync("")) == 3
+    assert len(cache.scan_sync("")) == 3 * COUNTERS_PER_ENTRY
 
 
 def test_a_counter_that_was_pushed_out_starts_with_another_value(clock: Clock) -> None:
     cache = MemoryCache(max_size=1)
     [first] = cache.seed_sync(["a"]).values
-    cache.seed_sync(["b"])
+    cache.seed_sync([f"b{number}" for number in range(COUNTERS_PER_ENTRY)])
     assert cache.seed_sync(["a"]).values > [first]
 
 

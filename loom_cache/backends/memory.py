@@ -17,13 +17,16 @@ from loom_cache.backends import Enrolled, Moved, Pair, Roll, Snapshot, enrolled
 from loom_cache.backends.native import NativeCache
 
 NEVER = float("inf")
+COUNTERS_PER_ENTRY = 8
+"""An entry that lists rows has a counter for each of them; most have two or three."""
 Value = Any
 """Bytes or a counter; through aiocache itself anything but None."""
 Area = OrderedDict[str, tuple[Value, float]]
 
 
 class MemoryStore:
-    """A keyspace: entries and counters, each at most `max_size`, the least recently used go first.
+    """A keyspace: at most `max_size` entries, and COUNTERS_PER_ENTRY times as many counters; the
+    least recently used go first.
 
     The two are bounded apart so that many entries cannot push out the counters that make them
     valid. Time to live is judged when a key is read, by the monotonic clock: there are no timers.
@@ -172,7 +175,8 @@ class MemoryStore:
         other.pop(key, None)
         area[key] = (value, expires)
         area.move_to_end(key)
-        if len(area) > self.max_size:
+        most = self.max_size * COUNTERS_PER_ENTRY if area is self._counters else self.max_size
+        if len(area) > most:
             area.popitem(last=False)
 
     def _drop(self, key: str) -> None:
