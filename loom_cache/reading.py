@@ -387,7 +387,8 @@ def _made_under(
         moved = {guard for guard in guards if now[guard] != view.generations[guard]}
         moved |= {tag for tag in listed.keys() & now.keys() if now[tag] != listed[tag]}
     for one in kept.values():
-        if not moved.isdisjoint(one.tags):
+        late = beyond.intersection(one.tags)
+        if any(not moved.isdisjoint((tag, *tags.widened(tag))) for tag in late):
             one.refusal = one.refusal or "written to while it was loaded"
     generations_ = later.generations | view.generations | listed
     return View(view.incarnation, [], generations_)

@@ -180,6 +180,12 @@ Scenario = Callable[[], tuple[World, list[Actor], list[Question]]]
 
 def every_schedule_of(scenario: Scenario) -> int:
     """Try them all; how many there were."""
+    return every_order_of(scenario)
+
+
+def every_order_of(scenario: Callable[[], tuple[Any, list[Actor], list[Any]]]) -> int:
+    """Let the actors of a scenario act in every order there is, and ask its questions after each;
+    how many there were. The world it makes answers `read(question, at_once=True)`."""
     number = 0
     choices: list[tuple[int, int]] = []
     while True:
@@ -193,7 +199,9 @@ def every_schedule_of(scenario: Scenario) -> int:
         choices[-1] = chosen + 1, possible
 
 
-def _run(scenario: Scenario, chosen: list[int]) -> list[tuple[int, int]]:
+def _run(
+    scenario: Callable[[], tuple[Any, list[Actor], list[Any]]], chosen: list[int]
+) -> list[tuple[int, int]]:
     """One schedule, which begins as `chosen`; each choice, of how many."""
     world, actors, questions = scenario()
     running: list[tuple[Actor, Condition | None]] = [(actor, None) for actor in actors]
