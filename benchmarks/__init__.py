@@ -1,0 +1,1 @@
+"""What the library gains, and what others gain in the same place."""
