@@ -1,4 +1,4 @@
-# make demo | test | serve | lint | clean: each needs Python 3.11+ with pip, and nothing else.
+# make demo | test | serve | lint | bench-hit-rate | clean: each needs Python 3.11+ with pip, and nothing else.
 
 PYTHON ?= $(shell for name in python3 python3.14 python3.13 python3.12 python3.11; do \
 	$$name -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$name && break; \
@@ -10,13 +10,17 @@ serve: export LOOM_CACHE_LOCATION ?= memory://?ttl_cap=600
 
 BIN := .venv/bin
 INSTALLED := .venv/.installed
+# The benchmark has an environment of its own: what it compares with is not needed for anything else.
+BENCH_BIN := .venv-bench/bin
+BENCH_INSTALLED := .venv-bench/.installed
+OPERATIONS ?= 30000
 DEBIAN_SERVERS := redis-server postgresql
 
 # What depends on the database runs on PostgreSQL too; the first run is on SQLite.
 WITH_DATABASE := tests/cases tests/test_codec.py tests/test_codec_results.py tests/test_command.py \
 	tests/test_demo.py tests/test_site.py tests/test_writes.py
 
-.PHONY: demo test test-sqlite test-postgresql serve lint format clean services
+.PHONY: demo test test-sqlite test-postgresql serve lint format bench-hit-rate clean services
 
 demo: $(INSTALLED)
 	@$(BIN)/python manage.py demo
@@ -48,6 +52,10 @@ serve: $(INSTALLED)
 	@case "$$LOOM_CACHE_LOCATION" in memory:*) echo "Its cache is in the server's memory, so writes of other processes show late: name a Redis in LOOM_CACHE_LOCATION to share one.";; esac
 	@exec $(BIN)/uvicorn testproject.asgi:application --host $(ADDRESS) --port $(PORT) --log-level warning
 
+# WRITE=docs/hit-rate.md writes the page about it.
+bench-hit-rate: services $(BENCH_INSTALLED)
+	@$(BENCH_BIN)/python -m benchmarks.hit_rate --operations $(OPERATIONS) $(if $(WRITE),--write $(WRITE))
+
 # Tests start servers of their own: only the programs have to be there.
 services:
 	@set -- /usr/lib/postgresql/*/bin/postgres; \
@@ -60,12 +68,14 @@ services:
 	apt-get update -qq && apt-get install -y -qq --no-install-recommends $(DEBIAN_SERVERS)
 
 # `--without-pip` and `pip --python`: Debian's Python has pip and venv, but not the ensurepip that joins them.
-$(INSTALLED): pyproject.toml constraints.txt
+$(INSTALLED): EXTRA := dev
+$(BENCH_INSTALLED): EXTRA := bench
+$(INSTALLED) $(BENCH_INSTALLED): pyproject.toml constraints.txt
 	@$(or $(PYTHON),false) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { echo "loom_cache needs Python 3.11 or newer: name one with 'make PYTHON=/path/to/python3.11'." >&2; exit 1; }
-	@test -x $(BIN)/python || $(PYTHON) -m venv --without-pip .venv
-	@$(PYTHON) -m pip --python $(BIN)/python install --quiet --constraint constraints.txt pip --editable '.[dev]'
+	@test -x $(@D)/bin/python || $(PYTHON) -m venv --without-pip $(@D)
+	@$(PYTHON) -m pip --python $(@D)/bin/python install --quiet --constraint constraints.txt pip --editable '.[$(EXTRA)]'
 	@touch $@
 
 clean:
-	rm -rf .venv build dist var .mypy_cache .pytest_cache .ruff_cache .hypothesis *.sqlite3 *.sqlite3-*
+	rm -rf .venv .venv-bench build dist var .mypy_cache .pytest_cache .ruff_cache .hypothesis *.sqlite3 *.sqlite3-*
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
