@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from django.db import IntegrityError, connections, models, router
-from django.db.models.signals import m2m_changed, post_delete, post_save
+from django.db.models.signals import post_delete, post_save
 
 from loom_cache import (
     edits,
@@ -166,14 +166,12 @@ def name_rows_of(model: type[models.Model]) -> None:
 
     A listener of post_delete makes QuerySet.delete() select its rows and delete them by primary
     key: precise invalidation for one more query. So only models that are read through a
-    repository have one.
+    repository have one. None listens to m2m_changed: add() would look up what is there before, and
+    the statement says all there is to know.
     """
     uid = "loom_cache.rows"
     post_save.connect(_name_row, sender=model, dispatch_uid=uid)
     post_delete.connect(_name_row, sender=model, dispatch_uid=uid)
-    for relation in model._meta.many_to_many:
-        through = relation.remote_field.through
-        m2m_changed.connect(_name_links, sender=through, dispatch_uid=uid)
 
 
 def _previous(
@@ -337,13 +335,6 @@ def _name_row(sender: type[models.Model], instance: models.Model, using: str, **
         row = tables.as_row(sender._meta.pk, instance.pk)
         # A key of another type is no row's name: the statement has named the whole table.
         _pending(connection).add({table: Change(rows=set() if row is None else {row})})
-
-
-def _name_links(sender: type[models.Model], using: str, action: str, **_: object) -> None:
-    connection = connections[using]
-    table = tables.name_of(sender)
-    if action.startswith("post_") and tables.among([table]) and _waits_for_commit(connection):
-        _pending(connection).add({table: Change()})
 
 
 _listener = _Writes()

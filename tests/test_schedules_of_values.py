@@ -14,6 +14,7 @@ from django.test import override_settings
 from loom_cache import (
     CacheGateway,
     GenerationalDependencyResolver,
+    counters,
     generations,
     publishing,
     reading,
