@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import product
 from math import prod
+from typing import Literal
 from uuid import UUID
 
 MAX_VALUES = 100
@@ -20,10 +21,21 @@ MAX_DECIDING = 12
 """Columns beyond those of a combination that are told apart."""
 
 Value = int | str | UUID | bool | None
-Values = Mapping[str, frozenset[Value]]
+
+
+@dataclass(frozen=True, slots=True)
+class Opaque:
+    """A value that can be told from itself alone: others may be equal to it."""
+
+    value: object
+
+
+Values = Mapping[str, frozenset[Value | Opaque]]
 """What is known of some rows: for a column the values that they may have there. Of columns that
 are not in it nothing is known."""
 
+Kind = Literal["rows", "later", "all"]
+_KINDS: Mapping[str, Kind] = {"rows": "rows", "later": "later", "all": "all"}
 _PLAIN = re.compile(r"[a-z_][a-z0-9_]*")
 
 
@@ -35,15 +47,20 @@ class Combination:
     """Fixed by equality; sorted."""
     deciding: frozenset[str] | None
     """Others that have a say in the answer; None: any column may."""
-    by_row: bool
-    """The answer lists the tags of the rows in it: what a row was before is no matter here."""
+    kind: Kind
+    """How rows that were in the answer are found, if they are written:
+
+    rows: by their own tags, for the answer has every row that took part in it.
+    later: the same, but rows before its first decide which they are (a second page), and what
+    these were matters.
+    all: by what they were (a count, values).
+    """
 
     @property
     def name(self) -> str:
         """By which processes and releases tell it from others; `parse` reads it."""
-        kind = "rows" if self.by_row else "all"
         others = "*" if self.deciding is None else ",".join(sorted(self.deciding))
-        return f"{kind}:{','.join(self.columns)}:{others}"
+        return f"{self.kind}:{','.join(self.columns)}:{others}"
 
     def concerns(self, assigned: frozenset[str]) -> bool:
         """Whether giving these columns new values may change which rows are in the answer."""
@@ -53,21 +70,19 @@ class Combination:
 
     def values_of(self, known: Values) -> list[tuple[Value, ...]] | None:
         """What the rows may have in these columns; None if it is unknown, or too much."""
-        options = [known.get(column) for column in self.columns]
-        found = [one for one in options if one is not None]
-        if len(found) < len(options) or prod(map(len, found)) > MAX_VALUES:
+        options = [known.get(column, frozenset({Opaque(None)})) for column in self.columns]
+        found = [[one for one in option if not isinstance(one, Opaque)] for option in options]
+        if any(len(one) < len(option) for one, option in zip(found, options, strict=True)):
             return None
-        return list(product(*found))
+        return list(product(*found)) if prod(map(len, found)) <= MAX_VALUES else None
 
 
-def combination(
-    columns: Iterable[str], deciding: Iterable[str] | None, *, by_row: bool
-) -> Combination:
+def combination(columns: Iterable[str], deciding: Iterable[str] | None, kind: Kind) -> Combination:
     fixed = tuple(sorted(columns))
     others = None if deciding is None else frozenset(deciding) - set(fixed)
     if others is not None and (len(others) > MAX_DECIDING or not all(map(is_plain, others))):
         others = None
-    return Combination(fixed, others, by_row)
+    return Combination(fixed, others, kind)
 
 
 def is_plain(column: str) -> bool:
@@ -81,9 +96,9 @@ def parse(name: str) -> Combination | None:
     columns, separator, others = rest.partition(":")
     names = columns.split(",")
     deciding = None if others == "*" else [one for one in others.split(",") if one]
-    if kind not in ("rows", "all") or not separator or not all(map(is_plain, names)):
+    if kind not in _KINDS or not separator or not all(map(is_plain, names)):
         return None
-    return combination(names, deciding, by_row=kind == "rows")
+    return combination(names, deciding, _KINDS[kind])
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +130,7 @@ class Edit:
         """Whether one row was, and is, the same to such answers."""
         if self.before is None or self.after is None or asked.deciding is None:
             return False
-        if asked.by_row and not self.named:
+        if asked.kind != "all" and not self.named:
             return False
         return all(
             len(was := self.before.get(column, ())) == 1 and was == self.after.get(column)
@@ -124,14 +139,16 @@ class Edit:
 
     def _states_for(self, asked: Combination) -> Iterator[Values]:
         moves = self.assigned is None or asked.concerns(self.assigned)
-        if asked.by_row:
-            # Rows in the answer are named one by one, where the edit names them, too.
-            if self.before is not None and not self.named:
-                yield self.before
-        elif self.before is not None and moves:
+        if self.before is not None and self._is_found_by_values(asked, moves=moves):
             yield self.before
         if self.after is not None and moves:
             yield self.after
+
+    def _is_found_by_values(self, asked: Combination, *, moves: bool) -> bool:
+        """Whether an answer that the rows were in has to be found by what they were."""
+        if asked.kind == "all":
+            return moves
+        return not self.named or (asked.kind == "later" and moves)
 
 
 @dataclass(slots=True)

@@ -73,6 +73,7 @@ class CacheConfig(
     write_timeout: float = 2.0
     enabled: bool = True
     require_depends_on: bool = False
+    ask_before_writes: bool = True
 
     def __post_init__(self) -> None:
         """Labels of models are compared in lower case."""

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from loom_cache import tables, tags
-from loom_cache.combinations import Combination, Values, combination, is_plain
+from loom_cache.combinations import Combination, Kind, Values, combination, is_plain
 from loom_cache.edits import demanded
 from loom_cache.reached import Reached
 from loom_cache.selects import Select, Tie, Use
@@ -161,18 +161,19 @@ class _Reader:
     def _by_values(
         self, select: Select, table: Table, known: Values, rows: set[Row] | None, into: OfTable
     ) -> None:
-        by_row = rows is not None and not select.skips and self._complete
+        kind: Kind = "all"
+        if rows is not None:
+            kind = "later" if select.skips or not self._complete else "rows"
         fixed = {column: values for column, values in known.items() if is_plain(column)}
-        names = select.deciding if by_row else select.read
+        names = select.read if rows is None else select.deciding
         deciding = None if names is None else names & table.columns.keys()
-        asked = combination(fixed, deciding, by_row=by_row)
+        asked = combination(fixed, deciding, kind)
         values = asked.values_of(fixed) if fixed else None
         if values is None:
             into.whole = True
             return
         into.values.setdefault(asked, set()).update(values)
-        if by_row and rows is not None:
-            into.rows |= rows
+        into.rows |= rows or set()
 
     def _is_led_to(self, use: Use, table: Table, select: Select) -> bool:
         """Whether it hangs on another table by its primary key alone, so that which of its rows

@@ -8,10 +8,12 @@ what the row held when it was written.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from datetime import date, time, timedelta
+from decimal import Decimal
 
 from loom_cache import sql, tables
 from loom_cache.clauses import Equality, Operand, Unknown
-from loom_cache.combinations import MAX_VALUES, Edit, Value, Values
+from loom_cache.combinations import MAX_VALUES, Edit, Opaque, Value, Values
 from loom_cache.dml import given, rows_given
 from loom_cache.tables import Row, Table
 from loom_cache.tags import MAX_ROWS_NAMED, Change
@@ -42,15 +44,21 @@ def known_values(
 ) -> Values:
     """What is known of one row from the values of these columns."""
     found = zip(columns, row, strict=True)
-    return _known({column: table.value(column, value, vendor) for column, value in found})
+    return _known(table, dict(found), vendor)
 
 
-def _known(values: dict[str, Value | Unknown]) -> Values:
-    return {
-        column: frozenset((value,))
-        for column, value in values.items()
-        if not isinstance(value, Unknown)
-    }
+def _known(table: Table, values: dict[str, object], vendor: str) -> Values:
+    known: dict[str, frozenset[Value | Opaque]] = {}
+    for column, given_value in values.items():
+        value = table.value(column, given_value, vendor)
+        if not isinstance(value, Unknown):
+            known[column] = frozenset((value,))
+        elif isinstance(given_value, _TOLD_FROM_THEMSELVES):
+            known[column] = frozenset((Opaque(given_value),))
+    return known
+
+
+_TOLD_FROM_THEMSELVES = (str, bytes, int, float, Decimal, date, time, timedelta)
 
 
 def changed(
@@ -88,24 +96,23 @@ def changed(
 
 
 def _assigned(table: Table, new: dict[str, Operand], parameters: Parameters, vendor: str) -> Values:
-    values = {
-        column: table.value(column, given(operand, list(parameters)), vendor)
-        for column, operand in new.items()
-    }
-    return _known(values)
+    values = {column: given(operand, list(parameters)) for column, operand in new.items()}
+    return _known(table, values, vendor)
 
 
 def demanded(
     table: Table, where: Iterable[Equality], parameters: Parameters, vendor: str
 ) -> Values:
     """The values that a condition allows, of the columns that it fixes by equality."""
-    found: dict[str, frozenset[Value]] = {}
+    found: dict[str, frozenset[Value | Opaque]] = {}
     for one in where:
         values = [
             table.value(one.column, given(operand, list(parameters)), vendor)
             for operand in one.operands
         ]
-        plain = frozenset(value for value in values if not isinstance(value, Unknown))
+        plain = frozenset[Value | Opaque](
+            value for value in values if not isinstance(value, Unknown)
+        )
         told = not any(isinstance(value, Unknown) for value in values)
         if told and len(plain) <= MAX_VALUES:
             found[one.column] = found.get(one.column, plain) & plain

@@ -2,9 +2,10 @@
 
 An answer that does not name its rows (a count, a second page) has to be found by the values that a
 row had. Only the database knows these, and only a row that is locked keeps them until the
-statement: so they are asked in a transaction alone, by one narrow SELECT that takes the lock that
-the statement is about to take. Elsewhere, or where they are too many, nothing is known of them;
-nor if the statement then changes another number of rows, since one has come to be meanwhile.
+statement: so they are asked in a transaction (a statement outside one is put into one for that), by
+one narrow SELECT that takes the lock that the statement is about to take. Where they are too many
+nothing is known of them; nor if the statement then changes another number of rows, since one has
+come to be meanwhile.
 """
 
 from __future__ import annotations
@@ -24,23 +25,33 @@ from loom_cache.tables import Table
 MOST_ROWS = 1000
 
 
+def columns_needed(
+    statement: sql.Statement,
+    parameters: Sequence[object],
+    combinations: Iterable[Combination],
+    vendor: str,
+) -> list[str]:
+    """Those of which it matters what they hold in the rows that an UPDATE or DELETE is about to
+    change; none where nobody needs that, or where it cannot be asked for."""
+    changed, target = statement.changed, statement.target
+    if changed is None or target is None or not changed.exact:
+        return []
+    if len(parameters) != statement.placeholders:
+        return []
+    table = tables.watched()[target]
+    return sorted(_needed(table, changed, parameters, combinations, vendor))
+
+
 def values_before(
     connection: BaseDatabaseWrapper,
     statement: sql.Statement,
     parameters: Sequence[object],
-    combinations: Iterable[Combination],
+    columns: Sequence[str],
 ) -> list[Values] | None:
-    """For each row that an UPDATE or DELETE is about to change, the columns of `combinations` as
-    they are. None where nobody needs them, or where they cannot be known."""
-    changed, target = statement.changed, statement.target
-    if changed is None or target is None or not changed.exact:
-        return None
-    if len(parameters) != statement.placeholders:
-        return None
-    table = tables.watched()[target]
-    columns = sorted(_needed(table, changed, parameters, combinations, connection.vendor))
-    if not columns:
-        return None
+    """For each row that the statement is about to change, these columns as they are. None if there
+    are too many."""
+    table, changed = tables.watched()[str(statement.target)], statement.changed
+    assert changed is not None
     rows = _ask(connection, table, changed, parameters, columns)
     if rows is None:
         return None
@@ -61,7 +72,7 @@ def _needed(
     for asked in combinations:
         concerned = assigned is None or asked.concerns(assigned)
         leaves_unsaid = not assigned or not assigned.issuperset(asked.columns)
-        if concerned and (not asked.by_row or (assigned is not None and leaves_unsaid)):
+        if concerned and (asked.kind != "rows" or (assigned is not None and leaves_unsaid)):
             needed.update(asked.columns)
             # Where none of these changes the answer is still right.
             needed.update(asked.deciding or ())

@@ -43,6 +43,7 @@ MEANINGS = {
     "NEAR": "None, or a dictionary with the keys MAX_SIZE, MAX_BYTES and MAX_AGE",
     "ENABLED": "True or False",
     "REQUIRE_DEPENDS_ON": "True or False",
+    "ASK_BEFORE_WRITES": "True or False",
     **dict.fromkeys(TTLS + TIMEOUTS, "a number of seconds greater than 0"),
     **dict.fromkeys(SIZES, "a whole number greater than 0"),
 }

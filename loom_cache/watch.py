@@ -10,14 +10,14 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from functools import wraps
 from typing import Any, Protocol
 from uuid import uuid4
 
-from django.db import Error, connections
+from django.db import Error, connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.signals import connection_created
 
@@ -43,6 +43,11 @@ class Listener(Protocol):
 
     def before(self, connection: Connection) -> None:
         """Something is about to happen on the connection: what came before it is complete."""
+
+    def wants_transaction(
+        self, connection: Connection, statement: sql.Statement, params: Any, *, many: bool
+    ) -> bool:
+        """Whether a statement that is about to run outside a transaction should run in one."""
 
     def executing(
         self, connection: Connection, statement: sql.Statement, params: Any, *, many: bool
@@ -248,10 +253,43 @@ def _see_statement(
     execute: Callable[..., Any], text: Any, params: Any, many: bool, context: dict[str, Any]
 ) -> Any:
     connection: Connection = context["connection"]
-    state: _State = connection.__dict__[_STATE]
     _remember(connection)
     statement = _read(text, connection)
     _publish("before", connection)
+    with _transaction_for(connection, statement, params, many):
+        return _carry_out(execute, text, params, many, context, statement)
+
+
+def _transaction_for(
+    connection: Connection, statement: sql.Statement, params: Any, many: bool
+) -> AbstractContextManager[object]:
+    if statement.writes and _may_begin_one(connection, statement):
+        wanted = (
+            one.wants_transaction(connection, statement, params, many=many) for one in _listeners
+        )
+        if any(wanted):
+            return transaction.atomic(using=connection.alias)
+    return nullcontext()
+
+
+def _may_begin_one(connection: Connection, statement: sql.Statement) -> bool:
+    if in_transaction(connection) or connections[connection.alias] is not connection:
+        return False
+    if connection.vendor == "sqlite":  # whose rows are fetched after the commit, if at all
+        return _locks_at_once(connection) and not statement.returns
+    return connection.vendor == "postgresql"
+
+
+def _carry_out(
+    execute: Callable[..., Any],
+    text: Any,
+    params: Any,
+    many: bool,
+    context: dict[str, Any],
+    statement: sql.Statement,
+) -> Any:
+    connection: Connection = context["connection"]
+    state: _State = connection.__dict__[_STATE]
     if statement.control == "begin":
         state.begun = True
         _enter(connection)
@@ -410,9 +448,14 @@ def keeps_what_it_reads(connection: Connection) -> bool:
     if not in_transaction(connection):
         return False
     if connection.vendor == "sqlite":  # it has the one lock there is, or will not wait for it
-        mode = str(getattr(connection, "transaction_mode", None) or "").upper()
-        return mode in ("IMMEDIATE", "EXCLUSIVE") or has_written(connection)
+        return _locks_at_once(connection) or has_written(connection)
     return connection.vendor == "postgresql" and not connection.needs_rollback
+
+
+def _locks_at_once(connection: Connection) -> bool:
+    """Whether a transaction on SQLite begins by waiting for the lock that writers need."""
+    mode = str(getattr(connection, "transaction_mode", None) or "").upper()
+    return mode in ("IMMEDIATE", "EXCLUSIVE")
 
 
 def has_written(connection: Connection) -> bool:

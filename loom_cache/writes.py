@@ -14,6 +14,7 @@ from django.db import IntegrityError, connections, models, router
 from django.db.models.signals import post_delete, post_save
 
 from loom_cache import (
+    config,
     edits,
     generations,
     metrics,
@@ -84,10 +85,20 @@ class _Writes:
         if _is_over(connection):
             _flush(connection)  # the transaction ended where nobody sees it: set_autocommit(True)
 
+    def wants_transaction(
+        self, connection: Connection, statement: sql.Statement, params: Any, *, many: bool
+    ) -> bool:
+        return bool(_columns_asked_for(connection, statement, params, many))
+
     def executing(
         self, connection: Connection, statement: sql.Statement, params: Any, *, many: bool
     ) -> None:
-        watch.state_data(connection)[_PREVIOUS] = _previous(connection, statement, params, many)
+        columns: list[str] = []
+        if watch.keeps_what_it_reads(connection):
+            columns = _columns_asked_for(connection, statement, params, many)
+        if columns:
+            found = previous.values_before(connection, statement, params or (), columns)
+            watch.state_data(connection)[_PREVIOUS] = found
 
     def executed(self, connection: Connection, done: Executed) -> None:
         statement = done.statement
@@ -174,22 +185,21 @@ def name_rows_of(model: type[models.Model]) -> None:
     post_delete.connect(_name_row, sender=model, dispatch_uid=uid)
 
 
-def _previous(
+def _columns_asked_for(
     connection: Connection, statement: sql.Statement, params: Any, many: bool
-) -> list[Values] | None:
-    """What the rows held that a statement is about to change, where answers are looked for by
-    that and it can be asked."""
-    resolver = generations.resolver()
-    target = statement.target
-    if statement.changed is None or target is None or resolver is None or many:
-        return None
-    combinations = resolver.catalogue.of(target).combinations
-    if not (combinations and tables.among([target]) and watch.keeps_what_it_reads(connection)):
-        return None
+) -> list[str]:
+    """What has to be known of the rows that the statement is about to change, so that the answers
+    they are in can be told from others."""
+    settings, resolver, target = config.current(), generations.resolver(), statement.target
+    if statement.changed is None or target is None or many or resolver is None:
+        return []
+    if settings is None or not settings.ask_before_writes or not tables.among([target]):
+        return []
     given = () if params is None else params
-    if not isinstance(given, list | tuple):
-        return None
-    return previous.values_before(connection, statement, given, combinations)
+    combinations = resolver.catalogue.of(target).combinations
+    if not combinations or not isinstance(given, list | tuple):
+        return []
+    return previous.columns_needed(statement, given, combinations, connection.vendor)
 
 
 def changes_of(

@@ -192,8 +192,8 @@ def test_a_uuid_is_known_by_itself_and_by_its_text() -> None:
 
 # What an edit means for the answers that look at values. -----------------------------------------
 
-BY_AUTHOR = combination(["author_id"], ["created"], by_row=True)
-COUNT = combination(["author_id"], [], by_row=False)
+BY_AUTHOR = combination(["author_id"], ["created"], "rows")
+COUNT = combination(["author_id"], [], "all")
 THREE, FOUR = frozenset({3}), frozenset({4})
 
 
@@ -245,7 +245,7 @@ def test_a_row_that_was_and_is_the_same_to_an_answer_changes_nothing() -> None:
 
 
 def test_an_answer_for_which_any_column_may_matter_is_found_by_every_edit() -> None:
-    anything = combination(["author_id"], None, by_row=False)
+    anything = combination(["author_id"], None, "all")
     renamed = Edit(
         named=True,
         assigned=frozenset({"title"}),
@@ -266,9 +266,9 @@ def test_more_values_than_can_be_named_are_any_value() -> None:
     [
         BY_AUTHOR,
         COUNT,
-        combination(["a", "b"], None, by_row=True),
-        combination(["a"], [f"c{number}" for number in range(20)], by_row=True),
-        combination(["a"], ["odd name"], by_row=False),
+        combination(["a", "b"], None, "rows"),
+        combination(["a"], [f"c{number}" for number in range(20)], "rows"),
+        combination(["a"], ["odd name"], "all"),
     ],
 )
 def test_a_combination_is_read_from_its_name(asked: Combination) -> None:

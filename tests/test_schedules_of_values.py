@@ -34,8 +34,8 @@ TABLE = "t"
 Rows = dict[int, int]
 """A table: the value of each row."""
 
-LISTED = combination(["value"], [], by_row=True)
-COUNTED = combination(["value"], [], by_row=False)
+LISTED = combination(["value"], [], "rows")
+COUNTED = combination(["value"], [], "all")
 
 
 @pytest.fixture(autouse=True)

@@ -5,8 +5,10 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from django.db import connection, transaction
+from django.conf import settings
+from django.db import IntegrityError, connection, transaction
 from django.db.models import F
+from django.test import override_settings
 
 from loom_cache import (
     CachedRepository,
@@ -143,7 +145,7 @@ def test_more_combinations_than_are_listed_depend_on_the_table(
     ask: Ask, author: Author, resolver: GenerationalDependencyResolver
 ) -> None:
     by_view = articles.filter(views=3)
-    names = [combination([f"c{n}"], [], by_row=True) for n in range(MOST_COMBINATIONS)]
+    names = [combination([f"c{n}"], [], "rows") for n in range(MOST_COMBINATIONS)]
     resolver.enrol_sync({TABLE: frozenset(names)}, {})
     for _ in range(2):
         assert ask(by_view, "list") == []
@@ -254,9 +256,32 @@ def test_columns_that_no_answer_looks_at_are_not_asked_for(
         write(counted)
 
 
-def test_outside_a_transaction_nothing_is_asked(counted: Article) -> None:
-    with statements(1):
+def test_outside_a_transaction_the_statement_is_put_into_one(counted: Article) -> None:
+    with statements(4):  # BEGIN, SELECT, UPDATE, COMMIT
         counted.save()
+
+
+def test_where_that_is_not_wanted_nothing_is_asked(store: str, author: Author) -> None:
+    made = article(author, "new")
+    with override_settings(LOOM_CACHE={**settings.LOOM_CACHE, "ASK_BEFORE_WRITES": False}):
+        for _ in range(2):
+            assert articles.filter(author=author).count() == 1
+        with statements(1):
+            made.save()
+        with transaction.atomic(), statements(1):
+            made.delete()
+        assert articles.filter(author=author).count() == 0
+
+
+def test_a_statement_that_fails_in_its_own_transaction_leaves_none_behind(
+    ask: Ask, counted: Article, author: Author
+) -> None:
+    article(author, "other")
+    counted.slug = "other"
+    with pytest.raises(IntegrityError):
+        counted.save()
+    assert not connection.in_atomic_block
+    assert ask(articles.filter(author=author), "count") == 2
 
 
 def test_for_lists_that_show_their_rows_nothing_is_asked(ask: Ask, author: Author) -> None:
@@ -355,5 +380,5 @@ def test_a_bump_says_which_values_moved(ask: Ask, author: Author) -> None:
     with metrics.recording() as events:
         article(author, "new")
     moved = {tag for event in events if isinstance(event, metrics.Bump) for tag in event.tags}
-    asked = combination(["author_id"], [], by_row=False)
+    asked = combination(["author_id"], [], "all")
     assert tags.of_values(TABLE, asked, (author.pk,)) in moved
