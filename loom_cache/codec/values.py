@@ -1,14 +1,15 @@
 """One value <-> something MessagePack can carry, with its exact type.
 
 None, bool, float, str, bytes and integers of 64 bits stand for themselves. Everything else is a
-list whose first item is a letter for the type, followed by what it is made of.
+list whose first item is a letter for the type, followed by what it is made of. (For types of the
+project's own it is a fingerprint; see own.py.)
 """
 
 from __future__ import annotations
 
 import ipaddress
-import sys
 import zoneinfo
+from collections import OrderedDict
 from collections.abc import Callable
 from datetime import date, datetime, time, timedelta, timezone
 from decimal import Decimal, InvalidOperation
@@ -18,6 +19,14 @@ from uuid import UUID
 import msgspec
 from django.core.exceptions import SynchronousOnlyOperation
 
+from loom_cache.codec.ranges import (
+    MULTIRANGE,
+    RANGE,
+    RANGE_OF_PSYCOPG2,
+    family_of,
+    made_of,
+    parts_of,
+)
 from loom_cache.exceptions import LoomCacheError, UnsupportedValue
 
 VERSION: Final = 1
@@ -107,11 +116,9 @@ def pack(value: Any, where: str, depth: int = 0, careful: bool = False) -> Any:
         raise UnsupportedValue(
             f"{where} is nested more than {MAX_DEPTH} levels deep, which the cache does not store."
         )
-    packer = _PACKERS.get(type(value))
-    if packer is None and _range_name(type(value)) is not None:
-        packer = _pack_range
+    packer = PACKERS.get(type(value))
     if packer is None:
-        _refuse(value, where)
+        return _pack_range(value, where, depth, careful)
     return packer(value, where, depth, careful)
 
 
@@ -119,7 +126,8 @@ def _refuse(value: object, where: str) -> NoReturn:
     kind = type(value)
     raise UnsupportedValue(
         f"{where} is of type {kind.__module__}.{kind.__qualname__}, which the cache cannot give "
-        f"back exactly; use a built-in type, or read it without the cache."
+        f"back exactly; use a built-in type, register it with loom_cache.register_type, or read "
+        f"it without the cache."
     )
 
 
@@ -157,13 +165,26 @@ def _pack_items(letter: str) -> Packer:
     return packer
 
 
+def _pack_set(letter: str) -> Packer:
+    def packer(value: Any, where: str, depth: int, careful: bool) -> Any:
+        items = [pack(item, where, depth + 1, careful) for item in value]
+        return [letter, sorted(items, key=pack_bytes)]  # equal sets may differ in their order
+
+    return packer
+
+
 def _pack_dict(value: dict[Any, Any], where: str, depth: int, careful: bool) -> Any:
     if not careful and is_json(value, depth):
         return ["j", value]
-    return [
-        "d",
-        [[pack(part, where, depth + 1, careful) for part in pair] for pair in value.items()],
-    ]
+    return ["d", _pack_dict_items(value, where, depth, careful)]
+
+
+def _pack_dict_items(value: dict[Any, Any], where: str, depth: int, careful: bool) -> Any:
+    return [[pack(part, where, depth + 1, careful) for part in pair] for pair in value.items()]
+
+
+def _pack_ordered_dict(value: OrderedDict[Any, Any], where: str, depth: int, careful: bool) -> Any:
+    return ["o", _pack_dict_items(value, where, depth, careful)]
 
 
 def _pack_zone(zone: object, where: str) -> Any:
@@ -188,10 +209,21 @@ def _pack_time(value: time, where: str, depth: int, careful: bool) -> Any:
     return ["h", naive, value.fold, _pack_zone(value.tzinfo, where)]
 
 
-def _pack_memoryview(value: memoryview, where: str, depth: int, careful: bool) -> Any:
-    if value.format != "B" or value.ndim != 1:
+def _pack_range(value: Any, where: str, depth: int, careful: bool) -> Any:
+    letter = family_of(type(value))
+    if letter is None:
         _refuse(value, where)
-    return ["v", bytes(value)]
+    parts = (pack(part, where, depth + 1, careful) for part in parts_of(letter, value))
+    return [letter, type(value).__name__, *parts]
+
+
+_BYTE_FORMATS: Final = ("B", "b", "c")  # psycopg2 gives "c"
+
+
+def _pack_memoryview(value: memoryview, where: str, depth: int, careful: bool) -> Any:
+    if value.format not in _BYTE_FORMATS or value.ndim != 1:
+        _refuse(value, where)
+    return ["v", bytes(value), value.format]
 
 
 def _pack_slots(letter: str, names: tuple[str, ...]) -> Packer:
@@ -207,7 +239,9 @@ def _pack_text(letter: str) -> Packer:
 
 _SLICE: Final = ("start", "stop", "step")
 
-_PACKERS: Final[dict[type, Packer]] = {
+# register_type adds to these two: exact types, and fingerprints in place of letters.
+
+PACKERS: Final[dict[type, Packer]] = {
     type(None): _as_it_is,
     bool: _as_it_is,
     float: _as_it_is,
@@ -216,14 +250,17 @@ _PACKERS: Final[dict[type, Packer]] = {
     str: _pack_str,
     list: _pack_items("l"),
     tuple: _pack_items("t"),
-    set: _pack_items("e"),
-    frozenset: _pack_items("E"),
+    set: _pack_set("e"),
+    frozenset: _pack_set("E"),
     dict: _pack_dict,
+    OrderedDict: _pack_ordered_dict,
     Decimal: _pack_text("c"),
     UUID: lambda value, where, depth, careful: ["u", value.bytes],
     datetime: _pack_datetime,
     date: lambda value, where, depth, careful: ["y", value.isoformat()],
     time: _pack_time,
+    zoneinfo.ZoneInfo: lambda value, where, depth, careful: ["Z", _pack_zone(value, where)],
+    timezone: lambda value, where, depth, careful: ["Z", _pack_zone(value, where)],
     timedelta: _pack_slots("D", ("days", "seconds", "microseconds")),
     memoryview: _pack_memoryview,
     bytearray: lambda value, where, depth, careful: ["b", bytes(value)],
@@ -247,7 +284,7 @@ def restore(packed: Any, depth: int = 0) -> Any:
     if type(packed) is not list:
         raise ValueError("a value has an unknown form")
     letter, *parts = packed
-    return _RESTORERS[letter](depth, *parts)
+    return RESTORERS[letter](depth, *parts)
 
 
 def _restore_items(depth: int, items: list[Any]) -> list[Any]:
@@ -281,48 +318,19 @@ def _bytes(data: Any) -> bytes:
     return data
 
 
+def _restore_memoryview(depth: int, data: Any, kind: Any) -> memoryview:
+    return memoryview(_bytes(data)).cast(kind)
+
+
 def _restored(kind: Callable[..., Any]) -> Callable[..., Any]:
     return lambda depth, *parts: kind(*parts)
 
 
-# Ranges of psycopg exist only where psycopg has been imported, and are found by a fixed list.
-_RANGES: Final = (
-    "Range",
-    "Int4Range",
-    "Int8Range",
-    "NumericRange",
-    "DateRange",
-    "TimestampRange",
-    "TimestamptzRange",
-)
+def _range_restorer(letter: str) -> Callable[..., Any]:
+    return lambda depth, name, *parts: made_of(letter, name, _restore_items(depth, list(parts)))
 
 
-def _range_name(kind: type) -> str | None:
-    module = sys.modules.get("psycopg.types.range")
-    name = kind.__name__
-    return name if module and name in _RANGES and getattr(module, name, None) is kind else None
-
-
-def _pack_range(value: Any, where: str, depth: int, careful: bool) -> Any:
-    name = _range_name(type(value))
-    if value.isempty:
-        return ["r", name, None, None, None]
-    ends = (pack(end, where, depth + 1, careful) for end in (value.lower, value.upper))
-    return ["r", name, *ends, value.bounds]
-
-
-def _restore_range(depth: int, name: str, lower: Any, upper: Any, bounds: str | None) -> Any:
-    from psycopg.types import range as ranges  # optional
-
-    if name not in _RANGES:
-        raise ValueError("a range has an unknown form")
-    kind = getattr(ranges, name)
-    if bounds is None:
-        return kind(empty=True)
-    return kind(restore(lower, depth + 1), restore(upper, depth + 1), bounds)
-
-
-_RESTORERS: Final[dict[str, Callable[..., Any]]] = {
+RESTORERS: Final[dict[str | bytes, Callable[..., Any]]] = {
     "i": lambda depth, data: int.from_bytes(data, "big", signed=True),
     "s": lambda depth, data: data.decode("utf-8", "surrogatepass"),
     "j": lambda depth, value: value,
@@ -337,7 +345,7 @@ _RESTORERS: Final[dict[str, Callable[..., Any]]] = {
     "y": _restored(date.fromisoformat),
     "h": _restore_time,
     "D": _restored(timedelta),
-    "v": lambda depth, data: memoryview(_bytes(data)),
+    "v": _restore_memoryview,
     "b": lambda depth, data: bytearray(_bytes(data)),
     "g": _restored(range),
     "G": lambda depth, *ends: slice(*(restore(end, depth + 1) for end in ends)),
@@ -347,5 +355,7 @@ _RESTORERS: Final[dict[str, Callable[..., Any]]] = {
     "W": _restored(ipaddress.IPv6Network),
     "k": _restored(ipaddress.IPv4Interface),
     "K": _restored(ipaddress.IPv6Interface),
-    "r": _restore_range,
+    "o": lambda depth, pairs: OrderedDict(_restore_dict(depth, pairs)),
+    "Z": lambda depth, zone: _restore_zone(zone),
+    **{letter: _range_restorer(letter) for letter in (RANGE, MULTIRANGE, RANGE_OF_PSYCOPG2)},
 }
