@@ -5,11 +5,15 @@ from __future__ import annotations
 import enum
 import ipaddress
 import math
+import sys
 import uuid
 import zoneinfo
+from collections import OrderedDict
 from collections.abc import Callable
 from datetime import UTC, date, datetime, time, timedelta, timezone
 from decimal import Decimal
+from importlib import import_module
+from importlib.util import find_spec
 from typing import Any, NamedTuple
 
 import msgspec
@@ -25,6 +29,7 @@ from django.test.utils import CaptureQueriesContext, isolate_apps
 from django.utils.safestring import mark_safe
 from hypothesis import given
 from hypothesis import strategies as st
+from psycopg.types.multirange import Multirange, TimestamptzMultirange
 from psycopg.types.range import Int4Range, Range
 
 from loom_cache.codec import (
@@ -126,6 +131,16 @@ EXACT: list[Any] = [
     Range(date.min, date.max),
     Range(empty=True),
     Int4Range(1, 2, "[]"),
+    Multirange([]),
+    Multirange([Range(1, 2), Range(5, None)]),
+    TimestamptzMultirange([Range(MOMENT, MOMENT + timedelta(1))]),
+    OrderedDict(b=1, a=OrderedDict()),
+    PARIS,
+    zoneinfo.ZoneInfo("UTC"),
+    UTC,
+    timezone(timedelta(hours=-3), "odd"),
+    memoryview(b"abc").cast("c"),
+    memoryview(b"abc").cast("b"),
 ]
 
 
@@ -145,6 +160,33 @@ def test_a_value_in_a_row_comes_back_exactly(value: Any) -> None:
     author._state.adding = False
     author.extra = value  # type: ignore[attr-defined]
     check([author])
+
+
+@pytest.mark.skipif(find_spec("psycopg2") is None, reason="psycopg 2 is not installed")
+def test_the_ranges_of_psycopg_2_come_back_exactly() -> None:
+    extras = import_module("psycopg2.extras")
+    for value in (
+        extras.NumericRange(1, 5),
+        extras.NumericRange(Decimal("1.5"), None, "(]"),
+        extras.DateRange(date.min, date.max),
+        extras.DateTimeRange(empty=True),
+        extras.DateTimeTZRange(MOMENT, None),
+    ):
+        check([value, None, [value]])
+
+
+def test_a_range_of_a_driver_that_is_not_installed_is_a_miss(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "psycopg2._range", None)
+    with pytest.raises(CorruptEntry, match="not installed"):
+        decode_value(msgspec.msgpack.encode([1, "v", ["R", "NumericRange", 1, 5, "[)"]]))
+
+
+@pytest.mark.parametrize("letter", ["r", "q", "R"])
+def test_nothing_but_a_range_is_made_of_the_name_of_one(letter: str) -> None:
+    with pytest.raises(CorruptEntry, match="a range has an unknown form"):
+        decode_value(msgspec.msgpack.encode([1, "v", [letter, "import_module", "os"]]))
 
 
 ZONES = [None, UTC, timezone(timedelta(0), "GMT"), zoneinfo.ZoneInfo("UTC"), PARIS]
@@ -258,18 +300,26 @@ def test_every_type_of_field_comes_back_exactly() -> None:
         money="12.30",
         body="ä" * 1000,
         data={"a": [1, 2.5, None, {"b": True}]},
+        encoded={"a": MOMENT, "b": Decimal("1.10"), "c": uuid.UUID(int=1)},
+        decoded={"b": [1.10, {}], "a": None},
         raw=b"\x00\xff",
         file="a/b.txt",
         moment=MOMENT,
         span=timedelta(days=-1, microseconds=1),
         size=m.Everything.Size.LARGE,
+        rank=m.Everything.Rank.HIGH,
     )
     m.Everything.objects.create(data=[1], money=0)
-    check(m.Everything.objects.all())
+    exact = check(m.Everything.objects.all())[0].decoded
+    assert exact == {"b": [Decimal("1.1"), {}], "a": None}
+    assert (type(exact), type(exact["b"][1])) == (OrderedDict, OrderedDict)
     for row in m.Everything.objects.all():
         check([row])
     check(m.Everything.objects.values())
     check(m.Everything.objects.values_list())
+    for field in m.Everything._meta.fields:
+        check(m.Everything.objects.values_list(field.attname, flat=True))
+        check(m.Everything.objects.annotate(again=F(field.attname)))
 
 
 def test_every_type_of_field_comes_back_without_a_value() -> None:
@@ -281,6 +331,15 @@ def test_every_type_of_field_comes_back_without_a_value() -> None:
     )
     check(m.Nullable.objects.all())
     check(m.Nullable.objects.values_list())
+
+
+def test_a_column_that_is_never_null_may_still_give_none() -> None:
+    spot = m.Landmark.objects.create(spot="1 2").spot
+    m.Visit.objects.create(landmark_id=spot)
+    (hit,) = check(m.Visit.objects.all())
+    assert hit.remark is None
+    m.Visit.objects.create(landmark_id=spot, remark="a")
+    check(m.Visit.objects.all())
 
 
 def test_one_decoder_serves_rows_with_and_without_values() -> None:
@@ -361,21 +420,28 @@ def test_the_fields_that_postgresql_alone_has() -> None:
         pytest.skip("this database has no such fields")
     from tests.fieldapp.postgres import Postgres
 
-    with connection.schema_editor() as editor:
-        editor.create_model(Postgres)
     Postgres.objects.create(numbers=[], nested=[])
     later = MOMENT + timedelta(1)
     Postgres.objects.create(
         numbers=[1, None, 3],
         nested=[["a", "b"], ["c", "d"]],
         moments=[MOMENT],
+        documents=[{"a": [1.5]}, "b", 1],
+        spans=[Range(MOMENT, later), Range(MOMENT, None)],
+        raws=[b"", b"\xff"],
+        small_integers=(None, 5),
         integers=(1, None),
         decimals=Range(Decimal("1.5"), Decimal("2.5"), "[]"),
         days=Range(empty=True),
         period=Range(MOMENT, later),
+        pairs={"a": "b", "c": None},
+        vector="a 'fat' cat",
+        query="fat",
     )
     check(Postgres.objects.all())
     check(Postgres.objects.values())
+    for field in Postgres._meta.fields:
+        check(Postgres.objects.values_list(field.attname, flat=True))
     check(Postgres.objects.aggregate(all=ArrayAgg("period")).values())
 
 

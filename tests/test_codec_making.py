@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import enum
 import math
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 from django.db import connection
@@ -16,6 +20,7 @@ from loom_cache.codec import (
     decode_rows,
     encode_rows,
 )
+from loom_cache.codec.sameness import same
 from loom_cache.exceptions import UnsupportedValue
 from tests.fieldapp import models as m
 from tests.fieldapp.install import field_app, library  # noqa: F401
@@ -83,6 +88,32 @@ def test_a_model_that_changes_what_it_is_given_is_refused() -> None:
     assert m.Refusing.objects.get().name == "a"
     with pytest.raises(UnsupportedValue, match=r"fieldapp\.Refusing cannot be made.*KeyError"):
         encode_rows(list(m.Refusing.objects.all()))
+
+
+class Rank(enum.IntEnum):
+    ONE = 1
+
+
+EQUAL_ONLY: list[tuple[Any, Any]] = [
+    (1, True),
+    (1, 1.0),
+    (0.0, -0.0),
+    (Decimal("1.0"), Decimal("1.00")),
+    ({1}, {True}),
+    ({1: 2}, {1: 2.0}),
+    (Rank.ONE, 1),
+    (datetime(2026, 1, 1, tzinfo=UTC), datetime(2026, 1, 1, tzinfo=ZoneInfo("UTC"))),
+    (datetime(2026, 1, 1, fold=0, tzinfo=UTC), datetime(2026, 1, 1, fold=1, tzinfo=UTC)),
+]
+
+
+@pytest.mark.parametrize(("mine", "other"), EQUAL_ONLY)
+def test_equal_is_not_the_same(mine: Any, other: Any) -> None:
+    assert mine == other
+    assert same(mine, mine)
+    assert same([math.nan], [float("nan")])
+    for one, two in ((mine, other), (other, mine), ([mine], [other]), ({1: mine}, {1: other})):
+        assert not same(one, two)
 
 
 def test_an_instance_that_lacks_what_it_would_give_itself_is_refused() -> None:

@@ -17,11 +17,13 @@ from uuid import UUID
 import msgspec
 
 from loom_cache.codec.values import NATIVE, encodable, is_json, pack, pack_bytes, restore
+from loom_cache.exceptions import UnsupportedValue
 
 Row = tuple[Any, ...]
 
 JSON: Final = "j"  # whatever MessagePack gives back exactly without being told the type
 PACKED: Final = "x"  # see values.pack
+TEXT: Final = "w"  # written by the model's field, which alone can read it; see texts.py
 NOTHING: Final = "-"  # None in every row
 
 _ANNOTATIONS: Final[dict[str, Any]] = {
@@ -38,6 +40,7 @@ _ANNOTATIONS: Final[dict[str, Any]] = {
     "t": time,
     JSON: Any,
     PACKED: Any,
+    TEXT: str,
     NOTHING: None,
 }
 _LETTERS: Final[dict[type, str]] = {
@@ -108,33 +111,52 @@ def _careful(letter: str, column: Sequence[Any]) -> str:
     return letter if fits else PACKED
 
 
+Rescue = Callable[[int, Sequence[Any]], Sequence[str | None] | None]
+
+
+def _lost(index: int, column: Sequence[Any]) -> None:
+    """There are no fields that could write it."""
+    return
+
+
 def encode_columns(
-    rows: Sequence[Row], names: Sequence[str], hints: str | None = None
+    rows: Sequence[Row],
+    names: Sequence[str],
+    hints: str | None = None,
+    rescue: Rescue = _lost,
 ) -> tuple[str, bytes]:
     """The spec and the bytes of `rows`, which have at least one column.
 
     `names` say in an error message what a column is. `hints` has one letter for each column: in
     upper case, the column may hold None in other answers, so that one spec serves them all.
+    `rescue` is asked for the texts of a column that is refused otherwise.
     """
     try:
-        return _encode(rows, names, hints, careful=False)
+        return _encode(rows, names, hints, rescue, careful=False)
     except (OverflowError, UnicodeEncodeError):
-        return _encode(rows, names, hints, careful=True)
+        return _encode(rows, names, hints, rescue, careful=True)
 
 
 def _encode(
-    rows: Sequence[Row], names: Sequence[str], hints: str | None, *, careful: bool
+    rows: Sequence[Row], names: Sequence[str], hints: str | None, rescue: Rescue, *, careful: bool
 ) -> tuple[str, bytes]:
     columns: list[Sequence[Any]] = list(zip(*rows, strict=True))
     spec = [letter_of(column) for column in columns]
     if careful:
         spec = list(map(_careful, spec, columns))
-    if hints is not None:
-        spec = list(map(_generalised, spec, hints))
     packed = [index for index, letter in enumerate(spec) if letter.lower() == PACKED]
     for index in packed:
-        name = names[index]
-        columns[index] = [pack(value, name, 0, careful) for value in columns[index]]
+        column = columns[index]
+        try:
+            columns[index] = [pack(value, names[index], 0, careful) for value in column]
+        except UnsupportedValue:
+            texts = rescue(index, column)
+            if texts is None:
+                raise
+            columns[index] = texts
+            spec[index] = TEXT.upper() if None in texts else TEXT
+    if hints is not None:
+        spec = list(map(_generalised, spec, hints))
     if packed:
         rows = list(zip(*columns, strict=True))
     return "".join(spec), pack_bytes(rows)
@@ -142,7 +164,7 @@ def _encode(
 
 def _generalised(letter: str, hint: str) -> str:
     if letter == NOTHING:
-        return hint
+        return hint.upper()  # None, also where the column is said to hold none
     return letter.upper() if hint.isupper() else letter
 
 
@@ -157,6 +179,11 @@ def column_decoder(spec: str) -> Callable[[Any], list[Row]]:
     if not packed:
         return decode
     return lambda data: [_restored(row, packed) for row in decode(data)]
+
+
+def columns_of_text(spec: str) -> list[int]:
+    """The indexes of the columns whose values are still texts after decoding."""
+    return [index for index, letter in enumerate(spec) if letter.lower() == TEXT]
 
 
 def _annotation(letter: str) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, Final
 
@@ -11,7 +11,7 @@ import msgspec
 from django.db import connections
 from django.db.models import Model, Prefetch
 
-from loom_cache.codec.columns import Row, column_decoder
+from loom_cache.codec.columns import Row, column_decoder, columns_of_text
 from loom_cache.codec.fetching import from_db_of
 from loom_cache.codec.layout import (
     ATTRIBUTE,
@@ -24,7 +24,8 @@ from loom_cache.codec.layout import (
     Link,
 )
 from loom_cache.codec.prefetching import filled, related_queryset
-from loom_cache.codec.shapes import accessor_of, registered, shape_of
+from loom_cache.codec.shapes import accessor_of, field_of, registered, shape_of
+from loom_cache.codec.texts import reader_of
 from loom_cache.codec.values import CorruptEntry
 
 
@@ -61,7 +62,7 @@ class _Reader:
         self._database = header.database
         self._extras = tuple(header.extras)
         self._prefetching = header.prefetching
-        self._read = column_decoder(header.spec)
+        self._read = _read_by_fields(model, attnames, header.spec)
         self._from_db = from_db_of(model, header.fetch_mode)
 
     def instances(self, data: msgspec.Raw) -> list[Any]:
@@ -98,6 +99,32 @@ def _check_names(header: GroupHeader, attnames: tuple[str, ...], known: tuple[st
         raise ValueError("its columns are not those of the model")
     if {"_state", "_prefetched_objects_cache", *known}.intersection(header.extras):
         raise ValueError("its further attributes are fields")
+
+
+def _read_by_fields(
+    model: type[Model], attnames: Sequence[str], spec: str
+) -> Callable[[Any], list[Row]]:
+    """The decoder of the columns, some of which only their field can read."""
+    read = column_decoder(spec)
+    indexes = columns_of_text(spec)
+    if not indexes:
+        return read
+    if indexes[-1] >= len(attnames):
+        raise ValueError("a column that is no field's is written by one")
+    readers = [(index, reader_of(field_of(model, attnames[index]))) for index in indexes]
+    return lambda data: [_by_fields(row, readers) for row in read(data)]
+
+
+def _by_fields(row: Row, readers: Iterable[tuple[int, Callable[[Any], Any]]]) -> Row:
+    values = list(row)
+    for index, reader in readers:
+        try:
+            values[index] = reader(values[index])
+        except Exception as error:
+            raise CorruptEntry(
+                f"{type(error).__name__} in the to_python of the field that wrote a stored value."
+            ) from error
+    return tuple(values)
 
 
 _decode_header: Final = msgspec.msgpack.Decoder(GroupHeader).decode

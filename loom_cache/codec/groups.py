@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, Final
 
 import msgspec
@@ -14,7 +15,8 @@ from loom_cache.codec.columns import NOTHING, encode_columns
 from loom_cache.codec.fetching import mode_number
 from loom_cache.codec.layout import ATTRIBUTE, ATTRIBUTE_LIST, GroupHeader
 from loom_cache.codec.rebuilding import made_by_itself
-from loom_cache.codec.shapes import Shape, raw_file_name, registered, shape_of
+from loom_cache.codec.shapes import Shape, field_of, raw_file_name, registered, shape_of
+from loom_cache.codec.texts import texts_of
 from loom_cache.codec.values import pack_bytes
 from loom_cache.exceptions import UnsupportedValue
 
@@ -149,12 +151,18 @@ def encode_group(group: Group) -> tuple[bytes, msgspec.Raw]:
             for row, member in zip(rows, group.members, strict=True)
         ]
     names, hints = _columns(shape, group.attnames, extras)
-    spec, data = encode_columns(rows, names, hints)
+    spec, data = encode_columns(rows, names, hints, partial(_written_by_field, group))
     attnames = None if group.attnames == shape.attnames else group.attnames
     header = _header(
         shape, group.database, group.fetch_mode, attnames, extras, group.prefetching, spec
     )
     return header, msgspec.Raw(data)
+
+
+def _written_by_field(group: Group, index: int, column: Sequence[Any]) -> list[str | None] | None:
+    if index >= len(group.attnames):
+        return None  # an annotation
+    return texts_of(field_of(group.shape.model, group.attnames[index]), column)
 
 
 @lru_cache(maxsize=1024)

@@ -2,26 +2,17 @@
 
 from __future__ import annotations
 
-import pickle
-from collections.abc import Iterator, Sequence
-from datetime import date, datetime, time, timedelta
-from decimal import Decimal
+from collections.abc import Sequence
 from typing import Any, Final
-from uuid import UUID
 
 from django.db.models import Model
-from django.utils.functional import LazyObject
 
 from loom_cache.codec.fetching import from_db_of
+from loom_cache.codec.sameness import same
 from loom_cache.codec.shapes import Shape, raw_file_name
 from loom_cache.exceptions import UnsupportedValue
 
 _DJANGOS: Final = ("_state", "_prefetched_objects_cache")
-_ATOMS: Final = frozenset(
-    (bool, int, float, str, bytes, Decimal, UUID, date, datetime, time, timedelta)
-)
-
-Seen = dict[tuple[int, int], Any]
 
 
 def made_by_itself(
@@ -39,7 +30,7 @@ def made_by_itself(
     made = set()
     for name in twin.__dict__.keys() - ordinary:
         try:
-            if _same(member.__dict__[name], twin.__dict__[name], dict(partners)):
+            if same(member.__dict__[name], twin.__dict__[name], dict(partners)):
                 made.add(name)
         except Exception as error:  # of somebody else's __eq__ or __reduce__
             raise UnsupportedValue(
@@ -79,50 +70,7 @@ def _check_fields(shape: Shape, attnames: Sequence[str], member: Model, twin: Mo
 def _same_field(name: str, member: Model, twin: Model) -> bool:
     """Also that both are without it. (Django wraps a file when it is first looked at.)"""
     mine, other = (raw_file_name(each.__dict__.get(name, _MISSING)) for each in (member, twin))
-    return _same(mine, other, {})
+    return same(mine, other)
 
 
 _MISSING: Final = object()
-
-
-def _same(mine: Any, other: Any, seen: Seen) -> bool:
-    """Whether two values are of the same type and made of the same parts, cycles included."""
-    if mine is other:
-        return True
-    kind: Any = type(mine)
-    if kind is not type(other):
-        return False
-    if kind in _ATOMS:
-        return bool(mine == other) or (mine != mine and other != other)  # NaN
-    if (id(mine), id(other)) in seen:
-        return True
-    seen[id(mine), id(other)] = (mine, other)  # kept, so that no id is used again
-    if kind in (list, tuple):
-        return _same_items(mine, other, seen)
-    if kind is dict:
-        return _same_items(list(mine.items()), list(other.items()), seen)
-    if kind in (set, frozenset):
-        return bool(mine == other)
-    return _same_state(mine, other, seen)
-
-
-def _same_items(mine: Sequence[Any], other: Sequence[Any], seen: Seen) -> bool:
-    return len(mine) == len(other) and all(
-        _same(left, right, seen) for left, right in zip(mine, other, strict=True)
-    )
-
-
-def _same_state(mine: Any, other: Any, seen: Seen) -> bool:
-    """By what pickle would keep of them; what it refuses is only the same as itself."""
-    if isinstance(mine, LazyObject):
-        return False  # not worth loading it
-    try:
-        states = [_state_of(mine), _state_of(other)]
-    except (TypeError, pickle.PicklingError):
-        return False
-    return _same(states[0], states[1], seen)
-
-
-def _state_of(value: Any) -> Any:
-    parts = value.__reduce_ex__(4)
-    return [list(part) if isinstance(part, Iterator) else part for part in parts]

@@ -15,7 +15,14 @@ import msgspec
 from django.db.models import Model, Prefetch
 from django.db.models.utils import create_namedtuple_class
 
-from loom_cache.codec.columns import MAX_COLUMNS, NOTHING, Row, column_decoder, encode_columns
+from loom_cache.codec.columns import (
+    MAX_COLUMNS,
+    NOTHING,
+    Row,
+    column_decoder,
+    columns_of_text,
+    encode_columns,
+)
 from loom_cache.codec.decoding import decode_graph, decode_instances
 from loom_cache.codec.encoding import encode_instances
 from loom_cache.codec.layout import (
@@ -130,6 +137,8 @@ def _values_reader(header: bytes) -> tuple[tuple[str, ...], Callable[[Any], list
         raise ValueError("it has too many columns")
     if decoded.names and len(decoded.names) != len(decoded.spec):
         raise ValueError("its columns have no names")
+    if columns_of_text(decoded.spec):
+        raise ValueError("a column that is no field's is written by one")
     return tuple(decoded.names), column_decoder(decoded.spec)
 
 

@@ -63,6 +63,19 @@ def registered(label: str) -> type[Model] | None:
     return apps.all_models[app_label].get(name) if app_label in apps.all_models else None
 
 
+def field_of(model: type[Model], attname: str) -> Field[Any, Any]:
+    """The field that makes the values under that attribute."""
+    fields = model._meta.concrete_fields
+    return _target_of(next(field for field in fields if field.attname == attname))
+
+
+def _target_of(field: Field[Any, Any]) -> Field[Any, Any]:
+    """The field whose values a foreign key holds; any other field itself."""
+    while isinstance(field, ForeignKey):
+        field = field.target_field
+    return field
+
+
 def _fingerprint(model: type[Model]) -> bytes:
     """Changes with whatever decides what a stored row means."""
     parts = [
@@ -114,10 +127,7 @@ _HINTS: Final[dict[str, str]] = {
 
 
 def _hint(field: Field[Any, Any]) -> str:
-    target = field
-    while isinstance(target, ForeignKey):
-        target = target.target_field
-    kind = target.get_internal_type()
+    kind = _target_of(field).get_internal_type()
     letter = ("z" if settings.USE_TZ else "n") if kind == "DateTimeField" else _HINTS.get(kind)
     if letter is None:
         return NOTHING

@@ -23,16 +23,31 @@ def field_app(django_db_setup: None, django_db_blocker: Any) -> Iterator[None]:
     if apps.is_installed(APP):
         yield
         return
-    with override_settings(INSTALLED_APPS=[*settings.INSTALLED_APPS, APP]):
+    installed = override_settings(INSTALLED_APPS=[*settings.INSTALLED_APPS, *_apps()])
+    with django_db_blocker.unblock():
+        if connection.vendor == "postgresql":
+            with connection.cursor() as cursor:
+                cursor.execute("CREATE EXTENSION IF NOT EXISTS hstore")
+        installed.enable()
         known = apps.get_app_config("fieldapp").get_models()
         models = [model for model in known if not model._meta.proxy]
-        with django_db_blocker.unblock(), connection.schema_editor() as editor:
+        with connection.schema_editor() as editor:
             for model in models:
                 editor.create_model(model)
-        yield
-        with django_db_blocker.unblock(), connection.schema_editor() as editor:
+    yield
+    with django_db_blocker.unblock():
+        with connection.schema_editor() as editor:
             for model in reversed(models):
                 editor.delete_model(model)
+        installed.disable()
+
+
+def _apps() -> list[str]:
+    if connection.vendor != "postgresql":
+        return [APP]
+    import tests.fieldapp.postgres  # noqa: F401  its model
+
+    return [APP, "django.contrib.postgres"]  # which tells psycopg of hstore
 
 
 @pytest.fixture

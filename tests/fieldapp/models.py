@@ -3,16 +3,29 @@
 from __future__ import annotations
 
 import copy
+import json
 import uuid
+from collections import OrderedDict
 from datetime import timedelta
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from django.contrib.contenttypes.fields import GenericForeignKey, GenericRelation
 from django.contrib.contenttypes.models import ContentType
+from django.core.serializers.json import DjangoJSONEncoder
 from django.db import models
 from django.db.models.base import ModelBase
 from django.utils import timezone
 from django.utils.functional import SimpleLazyObject
+
+from tests.fieldapp import own
+
+
+class ExactDecoder(json.JSONDecoder):
+    """JSON with numbers as they are written, and objects in their order."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(parse_float=Decimal, object_pairs_hook=OrderedDict, **options)
 
 
 class FieldAppModel(models.Model):
@@ -32,6 +45,10 @@ class Everything(FieldAppModel):
         SMALL = "s", "small"
         LARGE = "l", "large"
 
+    class Rank(models.IntegerChoices):
+        LOW = 1
+        HIGH = 2
+
     boolean = models.BooleanField(default=True)
     big = models.BigIntegerField(default=0)
     integer = models.IntegerField(default=0)
@@ -47,10 +64,13 @@ class Everything(FieldAppModel):
     email = models.EmailField(default="")
     url = models.URLField(default="")
     size = models.CharField(max_length=1, choices=Size.choices, default=Size.SMALL)
+    rank = models.IntegerField(choices=Rank.choices, default=Rank.LOW)
     address = models.GenericIPAddressField(default="127.0.0.1")
     path = models.FilePathField(path="/tmp", default="")
     file = models.FileField(default="")
     data = models.JSONField(default=dict)
+    encoded = models.JSONField(default=dict, encoder=DjangoJSONEncoder)
+    decoded = models.JSONField(default=dict, decoder=ExactDecoder)
     raw = models.BinaryField(default=b"")
     code = models.UUIDField(default=uuid.uuid4)
     day = models.DateField(default=timezone.now)
@@ -76,6 +96,7 @@ class Nullable(FieldAppModel):
     moment = models.DateTimeField(null=True)
     hour = models.TimeField(null=True)
     span = models.DurationField(null=True)
+    decoded = models.JSONField(null=True, decoder=ExactDecoder)
 
 
 if TYPE_CHECKING:
@@ -125,6 +146,63 @@ class Custom(FieldAppModel):
 
 class Strange(FieldAppModel):
     thing = Opaque(max_length=20)
+
+
+class Sale(FieldAppModel):
+    """Values of types that nobody knows unless they are registered."""
+
+    price = own.MoneyField()
+    bonus = own.BonusField(null=True)
+    colour = own.ColourField(null=True)
+
+
+class Place2D(FieldAppModel):
+    """Values of a type that its field can write."""
+
+    name = models.CharField(max_length=20, default="")
+    spot = own.SpotField(null=True)
+    near = models.ForeignKey("self", models.SET_NULL, null=True)
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Landmark(FieldAppModel):
+    """Such a value is its primary key."""
+
+    spot = own.SpotField(primary_key=True)
+
+
+class Visit(FieldAppModel):
+    landmark = models.ForeignKey(Landmark, models.CASCADE)
+    remark = own.BlankField(default="")
+    seen = own.BlankSpotField(default="")
+
+
+class Imprecise(FieldAppModel):
+    """Values that their field writes wrongly, or not at all."""
+
+    rounding = own.RoundingSpotField(null=True)
+    unspeakable = own.UnspeakableSpotField(null=True)
+    surrogate = own.SurrogateSpotField(null=True)
+    failing = own.FailingSpotField(null=True)
+    incomparable = own.IncomparableSpotField(null=True)
+
+
+class Small(FieldAppModel):
+    id = models.SmallAutoField(primary_key=True)
+
+
+class Middling(FieldAppModel):
+    id = models.AutoField(primary_key=True)
+
+
+class Verse(FieldAppModel):
+    small = models.ForeignKey(Small, models.CASCADE)
+
+    class Meta:
+        app_label = "fieldapp"
+        order_with_respect_to = "small"
 
 
 class Author(FieldAppModel):
