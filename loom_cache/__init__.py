@@ -14,11 +14,13 @@ __all__ = [
     "bypass",
     "cached_query",
     "invalidate",
+    "register_type",
 ]
 
 __version__ = "0.1.0"
 
 from loom_cache.calls import cached_query
+from loom_cache.codec import register_type
 from loom_cache.config import CacheConfig
 from loom_cache.gateway import CacheGateway
 from loom_cache.generations import GenerationalDependencyResolver

@@ -35,6 +35,8 @@ from django.utils.functional import LazyObject, Promise
 from django.utils.functional import cached_property as django_cached_property
 from django.utils.safestring import SafeString
 
+from loom_cache.codec.own import registration_of
+from loom_cache.codec.values import pack
 from loom_cache.exceptions import UnsupportedValue
 
 MAX_DEPTH: Final = 50
@@ -389,6 +391,11 @@ def _derived_zone(value: Any, depth: int) -> bytes:
     return _sequence(b"K", (_path(type(value)), _zone_info(value, depth)))
 
 
+def _registered(value: object, depth: int) -> bytes:
+    """A value of a type that register_type knows: what it is stored as."""
+    return _sequence(b"O", (_write(pack(value, "An argument", 0, careful=True), depth + 1),))
+
+
 def _unsupported(value: object, depth: int) -> NoReturn:
     kind = type(value)
     name = f"{kind.__module__}.{kind.__qualname__}"
@@ -451,6 +458,8 @@ def _writer_for(value: Any) -> Writer:
         return _named_tuple
     if _is_psycopg_range(kind):
         return _psycopg_range
+    if registration_of(kind) is not None:
+        return _registered
     return _unsupported
 
 
@@ -469,5 +478,8 @@ _BY_BASE: Final[tuple[tuple[type, Writer], ...]] = (
 
 def _is_psycopg_range(kind: type) -> bool:
     """Without importing psycopg: a range exists only where it has been imported."""
-    module: types.ModuleType | None = sys.modules.get("psycopg.types.range")
-    return module is not None and issubclass(kind, module.Range)
+    modules: list[types.ModuleType | None] = [
+        sys.modules.get("psycopg.types.range"),
+        sys.modules.get("psycopg2._range"),
+    ]
+    return any(module is not None and issubclass(kind, module.Range) for module in modules)

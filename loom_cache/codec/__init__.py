@@ -1,5 +1,6 @@
 """Values and rows <-> bytes: data, never code. Nothing is imported by a name found in the data."""
 
+from loom_cache.codec.own import register_type
 from loom_cache.codec.prefetching import custom_prefetches
 from loom_cache.codec.rows import decode_rows, encode_rows
 from loom_cache.codec.typed import TypedCodec, typed_codec
@@ -13,5 +14,6 @@ __all__ = [
     "decode_value",
     "encode_rows",
     "encode_value",
+    "register_type",
     "typed_codec",
 ]

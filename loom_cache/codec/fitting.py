@@ -10,6 +10,8 @@ from typing import Any, Final
 import msgspec
 from django.db.models import Model
 
+from loom_cache.codec.own import registration_of
+
 
 def fits(result: Any, decoded: Any) -> bool:
     """Whether the decoded value says what the result said, in types the annotation promised.
@@ -51,6 +53,8 @@ def _field_names(decoded: Any) -> Iterable[str] | None:
 def _scalar_fits(result: Any, decoded: Any) -> bool:
     if isinstance(decoded, Model) or decoded is result:
         return True  # the codec of rows gives instances back exactly
+    if registration_of(type(decoded)) is not None:
+        return type(result) is type(decoded)  # compared when it was encoded
     if isinstance(decoded, datetime) and isinstance(result, datetime) and decoded.tzinfo:
         # Compared in one zone: in the hour that a zone has twice, nothing equals another zone's.
         return result.tzinfo is not None and result.astimezone(UTC) == decoded.astimezone(UTC)

@@ -15,6 +15,7 @@ from django.db.models import Model
 from msgspec import inspect
 
 from loom_cache.codec.fitting import fits
+from loom_cache.codec.own import pack_own, registration_of, restore_own
 from loom_cache.codec.rows import decode_rows, encode_rows
 from loom_cache.codec.values import MALFORMED, VERSION, CorruptEntry, pack_bytes
 from loom_cache.exceptions import UnsupportedValue
@@ -177,17 +178,20 @@ def _misfit_of(annotation: Any, result: object, reason: str = "") -> Unsupported
 def _codec_of_data(annotation: Any) -> TypedCodec:
     description = _describe(annotation)
     try:
-        decoder: Any = msgspec.msgpack.Decoder(annotation)
+        decoder: Any = msgspec.msgpack.Decoder(annotation, dec_hook=restore_own)
     except TypeError as error:
         raise UnsupportedValue(_undecodable(annotation, str(error))) from error
 
     def to_bytes(result: Any) -> bytes:
         try:
-            return pack_bytes(result)
+            return _pack_result(result)
         except (TypeError, ValueError, OverflowError, RecursionError) as error:
             raise _misfit_of(annotation, result, str(error)) from error
 
     return TypedCodec(annotation, _digest(description), to_bytes, decoder.decode)
+
+
+_pack_result: Final = msgspec.msgpack.Encoder(uuid_format="bytes", enc_hook=pack_own).encode
 
 
 def _digest(description: str) -> bytes:
@@ -198,7 +202,8 @@ def _undecodable(annotation: Any, reason: str) -> str:
     return (
         f"The return annotation {_name(annotation)} does not say what a stored result decodes to "
         f"({reason}); annotate built-in types, a msgspec.Struct, a dataclass, a TypedDict, a "
-        f"NamedTuple, a model, or lists, dicts, sets, tuples and unions of those."
+        f"NamedTuple, a model, or lists, dicts, sets, tuples and unions of those; or register the "
+        f"type with loom_cache.register_type."
     )
 
 
@@ -223,6 +228,10 @@ _UNDECODABLE: Final = (
 
 
 def _parts_of(annotation: Any, part: Any, seen: set[int]) -> Iterator[str]:
+    registration = registration_of(part.cls) if isinstance(part, inspect.CustomType) else None
+    if registration is not None:
+        yield registration.fingerprint.hex()
+        return
     if isinstance(part, _UNDECODABLE):
         raise UnsupportedValue(_undecodable(annotation, _what_is_wrong(part)))
     if id(part) in seen:
