@@ -27,7 +27,17 @@ from typing import Any, Final, NoReturn, cast
 from uuid import UUID
 
 import msgspec
-from django.db.models import F, Field, ForeignObjectRel, Manager, Model, Prefetch, Q, QuerySet
+from django.db.models import (
+    F,
+    Field,
+    FilteredRelation,
+    ForeignObjectRel,
+    Manager,
+    Model,
+    Prefetch,
+    Q,
+    QuerySet,
+)
 from django.db.models.expressions import BaseExpression
 from django.db.models.query import RawQuerySet
 from django.db.models.sql import Query
@@ -93,6 +103,10 @@ def _freeze(value: Any, depth: int) -> Any:
     if kind is Q:
         children = [_freeze(child, depth + 1) for child in value.children]
         return Q.create(children, value.connector, value.negated)
+    if issubclass(kind, FilteredRelation):
+        relation = copy.copy(value)  # a QuerySet renames the lookups of the one that it is given
+        relation.condition = _freeze(value.condition, depth + 1)
+        return relation
     if issubclass(kind, (Iterator, *_VIEWS)):
         return [_freeze(item, depth + 1) for item in value]
     if isinstance(value, Model | BaseExpression | list | dict | set):
@@ -334,6 +348,11 @@ def _q(value: Q, depth: int) -> bytes:
     return _sequence(b"Q", parts)
 
 
+def _filtered_relation(value: Any, depth: int) -> bytes:
+    parts = [_path(type(value)), _pack(value.relation_name), _pack(value.alias)]
+    return _sequence(b"q", (*parts, _write(value.condition, depth + 1)))
+
+
 def _prefetch(value: Prefetch[Any], depth: int) -> bytes:
     if value.queryset is not None:
         raise UnsupportedValue(
@@ -469,6 +488,7 @@ _BY_BASE: Final[tuple[tuple[type, Writer], ...]] = (
     (enum.Enum, _enum),
     (Model, _model_instance),
     (Prefetch, _prefetch),
+    (FilteredRelation, _filtered_relation),
     (Field, _field),
     (msgspec.Struct, _struct),
     (date, _derived),  # of which datetime is one

@@ -11,7 +11,7 @@ from uuid import UUID
 
 from django.core.exceptions import EmptyResultSet, FieldError
 from django.db import NotSupportedError, models
-from django.db.models import Prefetch, Q, QuerySet, Window
+from django.db.models import FilteredRelation, Prefetch, Q, QuerySet, Window
 from django.utils.functional import Promise
 
 from loom_cache import keys, tables
@@ -259,6 +259,8 @@ def _as_queryset(value: Any) -> Any:
         return tuple(map(_as_queryset, value))
     if isinstance(value, Prefetch) and isinstance(value.queryset, ReadingAPI):
         return Prefetch(value.prefetch_through, _as_queryset(value.queryset), value.to_attr)
+    if isinstance(value, FilteredRelation):  # good for one QuerySet, which renames its lookups
+        return value.clone()
     return value
 
 

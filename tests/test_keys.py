@@ -25,7 +25,19 @@ import pytest
 from django.contrib.auth.models import Group, Permission, User
 from django.contrib.contenttypes.prefetch import GenericPrefetch
 from django.db import models
-from django.db.models import Case, Count, Exists, F, Func, OuterRef, Prefetch, Q, Value, When
+from django.db.models import (
+    Case,
+    Count,
+    Exists,
+    F,
+    FilteredRelation,
+    Func,
+    OuterRef,
+    Prefetch,
+    Q,
+    Value,
+    When,
+)
 from django.db.models.functions import Cast, Lower, Trunc, Upper
 from django.db.models.lookups import Exact, GreaterThan
 from django.utils.functional import SimpleLazyObject, lazystr
@@ -336,6 +348,10 @@ LOOK_ALIKES: list[Any] = [
     models.CharField(max_length=150),
     Prefetch("a"),
     Prefetch("a", to_attr="b"),
+    FilteredRelation("a"),
+    FilteredRelation("b"),
+    FilteredRelation("a", condition=Q(a__b=1)),
+    FilteredRelation("a", condition=Q(a__b=2)),
     "a",
 ]
 
@@ -356,6 +372,7 @@ EXPRESSIONS: list[Callable[[], Any]] = [
     lambda: Trunc("a", "day", tzinfo=zoneinfo.ZoneInfo("Europe/Paris")),
     lambda: models.Window(models.Sum("a"), partition_by=[F("b")], order_by="-c"),
     lambda: Prefetch("a__b", to_attr="c"),
+    lambda: FilteredRelation("a", condition=Q(a__b=1) | ~Q(a__c__in=[1, 2])),
     lambda: Card("a", Decimal(1)),
 ]
 
@@ -495,6 +512,17 @@ def test_frozen_instances_and_expressions_are_out_of_reach() -> None:
     user.pk = 2
     ordering.reverse_ordering()
     assert canonical(frozen) == before != canonical([user, ordering])
+
+
+def test_a_frozen_filtered_relation_is_out_of_reach_of_the_queryset_it_is_given_to() -> None:
+    names = ["a"]
+    relation = FilteredRelation("groups", condition=Q(groups__name__in=names))
+    frozen = freeze(relation)
+    before = canonical(frozen)
+    assert before == canonical(relation)
+    names.append("b")
+    User._default_manager.annotate(some=relation)
+    assert canonical(frozen) == before != canonical(relation)
 
 
 def test_frozen_containers_are_out_of_reach() -> None:

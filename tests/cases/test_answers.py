@@ -19,6 +19,7 @@ from django.db.models import (
     Count,
     Exists,
     F,
+    FilteredRelation,
     Func,
     Max,
     OuterRef,
@@ -123,6 +124,18 @@ CHAINS = [
     Question("distinct", lambda q: q.filter(tags__isnull=False).order_by("views").distinct()),
     Question("annotate", lambda q: q.annotate(answers=Count("comments"), low=Lower("title"))),
     Question("alias", lambda q: q.alias(answers=Count("comments")).filter(answers=1)),
+    Question(
+        "annotate with a FilteredRelation",
+        lambda q: q.annotate(
+            eves=FilteredRelation("comments", condition=Q(comments__author_name="Eve"))
+        ).filter(eves__text__startswith="C"),
+    ),
+    Question(
+        "alias of a FilteredRelation",
+        lambda q: q.alias(
+            eves=FilteredRelation("comments", condition=~Q(comments__text=""))
+        ).filter(eves__text="Comment 1"),
+    ),
     Question("values", lambda q: q.values("title", "author__name")),
     Question("values of everything", lambda q: q.values()),
     Question("values of an expression", lambda q: q.values("pk", low=Lower("title"))),
