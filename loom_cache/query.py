@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import UUID
 
+from django.contrib.contenttypes.prefetch import GenericPrefetch
 from django.core.exceptions import EmptyResultSet, FieldError
 from django.db import NotSupportedError, models
 from django.db.models import FilteredRelation, Prefetch, Q, QuerySet, Window
@@ -259,6 +260,9 @@ def _as_queryset(value: Any) -> Any:
         return tuple(map(_as_queryset, value))
     if isinstance(value, Prefetch) and isinstance(value.queryset, ReadingAPI):
         return Prefetch(value.prefetch_through, _as_queryset(value.queryset), value.to_attr)
+    if isinstance(value, GenericPrefetch):
+        made: list[Any] = list(map(_as_queryset, _given(value)))
+        return GenericPrefetch(value.prefetch_through, made, value.to_attr)
     if isinstance(value, FilteredRelation):  # good for one QuerySet, which renames its lookups
         return value.clone()
     return value
@@ -288,7 +292,7 @@ def _queries_in(value: Any) -> Iterator[CachedQuery[Any]]:
     if isinstance(value, ReadingAPI):
         yield value._query()
     elif isinstance(value, Prefetch):
-        yield from _queries_in(value.queryset)
+        yield from _queries_in(_given(value))
     elif isinstance(value, Q):
         yield from _queries_in(tuple(value.children))
     elif type(value) in (list, tuple) and not _PLAIN.issuperset(map(type, value)):
@@ -306,10 +310,19 @@ def _spelling(value: Any) -> Any:
         return ("cached query", query.spelled)
     if isinstance(value, QuerySet):
         return ("queryset", value.model, *sql_of(value))
-    if isinstance(value, Prefetch) and value.queryset is not None:
+    if isinstance(value, Prefetch):
         parts = (value.prefetch_through, value.prefetch_to, value.to_attr)
-        return ("prefetch", *parts, _spelling(value.queryset))
+        if given := _given(value):
+            return (type(value).__name__, *parts, *map(_spelling, given))
     return value
+
+
+def _given(prefetch: Any) -> list[Any]:
+    """The querysets that a Prefetch, or a GenericPrefetch, brings along."""
+    if isinstance(prefetch, GenericPrefetch):
+        several: Any = prefetch
+        return list(several.querysets)
+    return [] if prefetch.queryset is None else [prefetch.queryset]
 
 
 def sql_of(queryset: QuerySet[Any]) -> tuple[Any, ...]:
