@@ -17,7 +17,7 @@ OPERATIONS ?= 30000
 DEBIAN_SERVERS := redis-server postgresql
 
 # What depends on the database runs on PostgreSQL too; the first run is on SQLite.
-WITH_DATABASE := tests/cases tests/test_codec.py tests/test_codec_results.py tests/test_command.py \
+WITH_DATABASE := tests/cases tests/peers tests/test_codec.py tests/test_codec_results.py tests/test_command.py \
 	tests/test_demo.py tests/test_site.py tests/test_writes.py
 
 .PHONY: demo test test-sqlite test-postgresql serve lint format bench-hit-rate clean services
