@@ -100,6 +100,10 @@ class Tags(CachedRepository[Tag]):
     model = Tag
 
 
+class Links(CachedRepository[Any]):
+    model = Article.tags.through
+
+
 class Readers(CachedRepository[Reader]):
     model = Reader
 
@@ -141,7 +145,7 @@ class Remarks(CachedRepository[Remark]):
 
 
 articles, rich_articles, authors, comments = Articles(), RichArticles(), Authors(), Comments()
-tags, readers, books = Tags(), Readers(), Books()
+tags, links, readers, books = Tags(), Links(), Readers(), Books()
 places, shops, open_shops, cafes, shelves = Places(), Shops(), OpenShops(), Cafes(), Shelves()
 
 
@@ -973,6 +977,50 @@ WARM: dict[str, tuple[Question, Write]] = {
     "the rows of a table between, when its links are cleared": (
         Question(tags, lambda q: q, "get", kwargs={"pk": LOOM}),
         lambda: tags_of(ONE).clear(),
+    ),
+    "a list by its parent, when another parent gets a row": (
+        Question(articles, lambda q: q.filter(author=BEN)),
+        article("new", ADA),
+    ),
+    "a list by its parent, when a row moves between two others": (
+        Question(articles, lambda q: q.filter(author=CAT)),
+        save(Article, ONE, author_id=BEN),
+    ),
+    "a list by its parent, when a row of another is deleted": (
+        Question(articles, lambda q: q.filter(author=BEN)),
+        delete(Article, pk=ONE),
+    ),
+    "a count by a flag, when a row without it is saved": (
+        Question(articles, lambda q: q.filter(published=True), "count"),
+        save(Article, THREE, title="New"),
+    ),
+    "a row by a unique field, when another is saved": (
+        Question(articles, lambda q: q, "get", kwargs={"slug": "article-1"}),
+        save(Article, TWO, title="New"),
+    ),
+    "that there is no row, when another is created": (
+        Question(articles, lambda q: q.filter(slug="missing"), "get_or_none"),
+        article("new", ADA),
+    ),
+    "a link, when those of another owner are cleared": (
+        Question(links, lambda q: q, "get", kwargs={"article": TWO, "tag": LOOM}),
+        lambda: tags_of(ONE).clear(),
+    ),
+    "the links of an owner, when a row that it does not have is taken from all others": (
+        Question(links, lambda q: q.filter(article=TWO)),
+        lambda: Tag.objects.get(pk=WOOL).articles.clear(),
+    ),
+    "a row with its related row, when another one of these is saved": (
+        Question(articles, lambda q: q.select_related("author"), "get", kwargs={"pk": THREE}),
+        save(Author, ADA, name="Eda"),
+    ),
+    "a row with its rows over a table between, when the links of another are cleared": (
+        Question(articles, lambda q: q.prefetch_related("tags"), "get", kwargs={"pk": TWO}),
+        lambda: tags_of(ONE).clear(),
+    ),
+    "a row with its rows, when another gets one": (
+        Question(articles, lambda q: q.prefetch_related("comments"), "get", kwargs={"pk": THREE}),
+        create(Comment, article_id=ONE, text="New"),
     ),
 }
 
