@@ -130,6 +130,48 @@ class Clauses:
         named = {"NULL": None, "TRUE": True, "FALSE": False}
         return named[token.text] if token.kind == "word" and token.text in named else UNKNOWN
 
+    def sources(self) -> Iterator[str]:
+        """The names that stand where those of tables do, at any depth; those of WITH are left out,
+        and what only looks like one may be among them."""
+        defined = {
+            name[0] for at in range(len(self)) if (name := self.name(at)[0]) and self._defines(at)
+        }
+        for at, word in enumerate(self.words):
+            if word in _BEFORE_A_TABLE and self._names_tables(word, at):
+                calls = word in ("FROM", "JOIN", "USING")  # or columns follow in parentheses
+                yield from self._names_in_list(at + 1, defined, calls=calls)
+
+    def _defines(self, at: int) -> bool:
+        """`name AS (` or `name AS MATERIALIZED (`, as in WITH."""
+        texts = [self.at(at + step).text for step in (1, 2, 3)]
+        return texts[0] == "AS" and "(" in texts[1:] and self.at(at).kind != "mark"
+
+    def _names_tables(self, word: str, at: int) -> bool:
+        """FROM stands in functions, too: EXTRACT(YEAR FROM x); there is a query's before it."""
+        if word != "FROM":
+            return True
+        before = [
+            self.words[earlier] for earlier in range(at) if self.depths[earlier] == self.depths[at]
+        ]
+        return bool({"SELECT", "DELETE", "UPDATE"} & set(before)) and before[-1:] != ["DISTINCT"]
+
+    def _names_in_list(self, at: int, defined: set[str], *, calls: bool) -> Iterator[str]:
+        while True:
+            while self.at(at).text in ("ONLY", "IF", "NOT", "EXISTS", "LATERAL"):
+                at += 1
+            parts, at = self.name(at)
+            if not parts or (calls and self.at(at) == ("mark", "(")):
+                return
+            if parts[-1] not in defined:
+                yield parts[-1]
+            if self.at(at) == ("word", "AS"):
+                at += 1
+            if self.at(at).kind in ("word", "quoted") and self.at(at + 1).text == ",":
+                at += 1  # its alias
+            if self.at(at).text != ",":
+                return
+            at += 1
+
     # Conditions.
 
     def equalities(self, start: int, end: int) -> tuple[list[Equality], bool]:
@@ -194,5 +236,6 @@ class Clauses:
         return ()
 
 
+_BEFORE_A_TABLE = frozenset("FROM JOIN INTO UPDATE TABLE TRUNCATE USING COPY VIEW".split())
 _NO_CONJUNCTION = frozenset("OR XOR BETWEEN CASE SELECT UNION INTERSECT EXCEPT".split())
 """Words that make of a text something else than conditions that all hold."""

@@ -80,11 +80,11 @@ def of_load(
     """
     found = Dependencies()
     for asked in seen.asked:
-        for name in tables.among(asked.statement.names):
+        for name in tables.touched(asked.statement.names, asked.statement.sources):
             one = found.tables.setdefault(name, OfTable())
             if not one.whole:
                 _Reader(asked, reached, complete, given).read(name, one)
-    for name in tables.among(seen.names) - found.tables.keys():
+    for name in tables.touched(seen.names, seen.sources) - found.tables.keys():
         found.tables[name] = OfTable(whole=True)
     return found
 
@@ -108,6 +108,7 @@ class _Reader:
         params = self._asked.params
         if (
             select is None
+            or name not in tables.watched()
             or statement.mentions.count(name) != len(uses)
             or params is None
             or len(params) != statement.placeholders

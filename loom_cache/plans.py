@@ -203,7 +203,7 @@ class QueryPlan:
         """Whether there was anything to read: a condition that nothing can meet has no SQL."""
         statement = prefetches.compiled(queryset)
         names = prefetches.tables_of(queryset)
-        touched = tables.among(statement.names | names)
+        touched = tables.touched(statement.names | names, statement.sources)
         self.shape.learn(tags.of_whole(touched - {self._table}))
         self.shape.refusal = _never_cached(statement, names)
         return bool(statement.names)

@@ -87,6 +87,8 @@ class Statement:
     """The function (in upper case) that makes its answer differ from one call to the next."""
     control: Control | None = None
     savepoint: str | None = None
+    sources: frozenset[str] = frozenset()
+    """Names that stand where a table's does."""
     mentions: tuple[str, ...] = ()
     """Identifiers that are not qualifiers (not followed by a dot), in order, repeats included."""
 
@@ -169,6 +171,7 @@ def _several(parts: list[Statement]) -> Statement:
         sets=any(part.sets for part in parts),
         volatile=next((part.volatile for part in parts if part.volatile), None),
         control=_control_of_several(controls),
+        sources=frozenset().union(*(part.sources for part in parts)),
         mentions=tuple(name for part in parts for name in part.mentions),
     )
 
@@ -205,6 +208,7 @@ def _one(tokens: list[Token], vendor: str) -> Statement:
         changed=changed,
         select=None if verbs or reach != "none" else read_select(clauses),
         placeholders=clauses.placeholders,
+        sources=frozenset(clauses.sources()),
         deletes=bool(verbs & {"DELETE", "TRUNCATE", "REPLACE", "MERGE", "DROP"})
         or reach == "everything",
         cascades="CASCADE" in words and "TRUNCATE" in verbs,

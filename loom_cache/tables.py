@@ -269,6 +269,13 @@ def among(names: Iterable[str]) -> set[str]:
     return {name for name in names if name in known and not known[name].ignored}
 
 
+def touched(names: Iterable[str], sources: Iterable[str]) -> set[str]:
+    """The tables that statements touch which name `names`, `sources` among them where a table's
+    name stands: those of the registry, and those that belong to no model."""
+    known = watched()
+    return among(names) | {name for name in sources if name not in known}
+
+
 def touches_ignored(names: Iterable[str]) -> str | None:
     """The first of `names` that is an ignored table: its writes go unseen."""
     known = watched()

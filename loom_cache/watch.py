@@ -120,6 +120,8 @@ class Recorder:
     """What ran on behalf of one load: its statements, and the identifiers that these named."""
 
     names: set[str] = field(default_factory=set)
+    sources: set[str] = field(default_factory=set)
+    """Those that stand where a table's name does."""
     asked: list[Asked] = field(default_factory=list)
     tags: set[str] = field(default_factory=set)
     """What cached reads inside the load depend on: they run no statement."""
@@ -511,6 +513,7 @@ def recorded() -> Iterator[Recorder]:
         _recorders.reset(token)
         if outer is not None:
             outer.names |= recorder.names
+            outer.sources |= recorder.sources
             outer.asked += recorder.asked
             outer.tags |= recorder.tags
             outer.ended_caching = outer.ended_caching or recorder.ended_caching
@@ -550,5 +553,6 @@ def _record(statement: sql.Statement, connection: Connection) -> None:
         recorder.note(statement.names, connection.alias)
         recorder.private = recorder.private or has_own_view(connection, may_ask=False)
         recorder.names |= statement.names
+        recorder.sources |= statement.sources
         recorder.ended_caching = recorder.ended_caching or statement.ends_caching
         recorder.volatile = recorder.volatile or statement.volatile

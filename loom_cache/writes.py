@@ -235,7 +235,10 @@ def _changes_named(
 ) -> Changes:
     target = statement.target
     if target is None:
-        return {name: Change(unknown=True) for name in tables.among(statement.names)}
+        found = tables.touched(statement.names, statement.sources)
+        return {name: Change(unknown=True) for name in found}
+    if target not in tables.watched():
+        return {target: Change(unknown=True)}  # a table of no model, which SQL may read
     if not tables.among([target]):
         return {}
     values = list(params) if isinstance(params, list | tuple) and not many else None

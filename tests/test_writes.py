@@ -42,8 +42,18 @@ def test_a_query_changes_nothing() -> None:
     assert changes('SELECT * FROM "news_article"') == {}
 
 
-def test_a_write_to_a_table_of_no_model_changes_nothing() -> None:
-    assert changes("UPDATE elsewhere SET a = 1") == {}
+@pytest.mark.parametrize(
+    "text",
+    [
+        "UPDATE elsewhere SET a = 1",
+        "INSERT INTO elsewhere (a) VALUES (1)",
+        "DELETE FROM elsewhere WHERE id = 7",
+        "TRUNCATE elsewhere",
+        "WITH x AS (DELETE FROM elsewhere RETURNING a) SELECT a FROM x",
+    ],
+)
+def test_a_write_to_a_table_of_no_model_changes_what_sql_reads_of_it(text: str) -> None:
+    assert changes(text) == {"elsewhere": UNKNOWN}
 
 
 def test_an_insert_changes_the_lists_of_its_table() -> None:
