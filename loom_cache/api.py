@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 from django.core.paginator import Page
 from django.db.models import QuerySet
 
-from loom_cache import plans
-from loom_cache.reading import adrive, drive
+from loom_cache import terminals
+from loom_cache.drivers import adrive, drive
 
 if TYPE_CHECKING:
     from loom_cache.query import CachedQuery
@@ -32,11 +32,11 @@ class ReadingAPI(Generic[Row]):
         return self._query().followed_by(method, args, kwargs)
 
     async def _aread(self, operation: str, *args: Any, **kwargs: Any) -> Any:
-        plan = plans.make(self._query(), operation, args, kwargs)
+        plan = terminals.plan_of(self._query(), operation, args, kwargs)
         return plan.finish(await adrive(plan))
 
     def _read(self, operation: str, *args: Any, **kwargs: Any) -> Any:
-        plan = plans.make(self._query(), operation, args, kwargs)
+        plan = terminals.plan_of(self._query(), operation, args, kwargs)
         instead = "iterate with `async for`, or await alist()"
         if operation != "list":
             instead = f"await a{operation}()"

@@ -14,18 +14,20 @@ from django.db import models, router
 from loom_cache import (
     config,
     dependencies,
+    hints,
     keys,
     labels,
     permission,
+    recording,
     tables,
     tags,
     undeclared,
-    watch,
 )
 from loom_cache.codec import TypedCodec, typed_codec
+from loom_cache.drivers import adrive, drive
 from loom_cache.exceptions import ConfigurationError, UnsupportedValue
-from loom_cache.plans import hints, learn, seen_refusal, shape_of
-from loom_cache.reading import Loaded, Part, adrive, drive
+from loom_cache.refusals import seen_refusal
+from loom_cache.steps import Loaded, Part
 
 if TYPE_CHECKING:
     from loom_cache.repository import CachedRepository
@@ -169,7 +171,7 @@ def _check(call: CachedCall) -> None:
 
 
 class CallPlan:
-    """One call; see reading.Plan."""
+    """One call; see steps.Plan."""
 
     fresh = False
 
@@ -198,7 +200,9 @@ class CallPlan:
         owner = type(repository)
         name = keys.canonical((owner.__module__, owner.__qualname__, repr(self.codec.annotation)))
         spelled = call.spelled(repository, self._args, self._kwargs)
-        self.shape = shape_of(keys.canonical((owner.__module__, owner.__qualname__, call.name)))
+        self.shape = hints.shape_of(
+            keys.canonical((owner.__module__, owner.__qualname__, call.name))
+        )
         settings = config.current() or config.CacheConfig()
         self.parts: Sequence[Part] = (
             Part(
@@ -222,11 +226,11 @@ class CallPlan:
         # answer depends on it only if the method did.
         own = tags.of_whole([tables.name_of(self._repository.model)])
         part = self.parts[0]
-        wanted = (*part.required, *own, *self.shape.hints, *hints.of(part.key))
+        wanted = (*part.required, *own, *self.shape.hints, *hints.of_keys.of(part.key))
         return tuple(dict.fromkeys(wanted))
 
     def learn(self, at: int, names: Sequence[str]) -> None:
-        learn(self.shape, self.parts[at], names)
+        hints.learn(self.shape, self.parts[at], names)
 
     def prepared(self) -> bool:
         return True  # what it touches shows only when it runs (R6)
@@ -234,16 +238,16 @@ class CallPlan:
     def prepare(self) -> None: ...
 
     def load(self, missing: Sequence[int]) -> list[Loaded]:
-        with watch.recorded() as seen:
+        with recording.recorded() as seen:
             result = self._call.method(self._repository, *self._args, **self._kwargs)
         return [self._loaded(result, seen)]
 
     async def aload(self, missing: Sequence[int]) -> list[Loaded]:
-        with watch.recorded() as seen:
+        with recording.recorded() as seen:
             result = await self._call.method(self._repository, *self._args, **self._kwargs)
         return [self._loaded(result, seen)]
 
-    def _loaded(self, result: Any, seen: watch.Recorder) -> Loaded:
+    def _loaded(self, result: Any, seen: recording.Recorder) -> Loaded:
         undeclared.check(self._call.name, self._declared_tables(), seen)
         try:
             body = self.codec.encode(result)
@@ -267,7 +271,7 @@ class CallPlan:
         models_named = (own, *own._meta.all_parents, *declared)
         return {tables.name_of(model) for model in models_named}
 
-    def _not_stored(self, seen: watch.Recorder, size: int) -> str | None:
+    def _not_stored(self, seen: recording.Recorder, size: int) -> str | None:
         settings = config.current() or config.CacheConfig()
         if size > settings.max_value_bytes:
             return "larger than MAX_VALUE_BYTES"

@@ -213,6 +213,11 @@ def current() -> CacheConfig | None:
     return _read() if isinstance(_current, _Unread) else _current
 
 
+def current_or_default() -> CacheConfig:
+    """The configuration in force, or the defaults while the settings are wrong."""
+    return current() or CacheConfig()
+
+
 def _raw() -> Any:
     return getattr(settings, SETTING, {})
 

@@ -17,9 +17,9 @@ from loom_cache import tables, tags
 from loom_cache.combinations import Combination, Kind, Values, combination, is_plain
 from loom_cache.edits import demanded
 from loom_cache.reached import Reached
+from loom_cache.recording import Asked, Recorder
 from loom_cache.selects import Select, Tie, Use
 from loom_cache.tables import Row, Table
-from loom_cache.watch import Asked, Recorder
 
 
 @dataclass(slots=True)

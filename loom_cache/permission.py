@@ -10,7 +10,7 @@ from typing import Any, Protocol, TypeVar, cast
 
 from asgiref.sync import iscoroutinefunction
 
-from loom_cache import config, watch
+from loom_cache import config, recording, watch
 from loom_cache.exceptions import ConfigurationError
 from loom_cache.generations import GenerationalDependencyResolver
 from loom_cache.watch import Connection
@@ -101,7 +101,7 @@ def standing(
     if refusal is not None:
         return Standing(refusal)
     watch.tell_of_read(found)
-    inside = watch.recorder() is not None or any(map(watch.in_transaction, found))
+    inside = recording.recorder() is not None or any(map(watch.in_transaction, found))
     return _ALONE if inside else _FREE
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from loom_cache import config, tables, watch
+from loom_cache import config, recording, tables
 from loom_cache.exceptions import UndeclaredDependency
 
 _asked_for_by_tests = 0
@@ -27,7 +27,7 @@ def required() -> Iterator[None]:
         _asked_for_by_tests -= 1
 
 
-def check(name: str, declared: set[str], seen: watch.Recorder) -> None:
+def check(name: str, declared: set[str], seen: recording.Recorder) -> None:
     """Raises UndeclaredDependency if the load of the method `name` read another table."""
     settings = config.current()
     if not _asked_for_by_tests and (settings is None or not settings.require_depends_on):

@@ -9,8 +9,8 @@ ever patched.
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, nullcontext, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from functools import wraps
@@ -21,7 +21,7 @@ from django.db import Error, connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.signals import connection_created
 
-from loom_cache import sql, triggers
+from loom_cache import recording, sql, triggers
 
 Connection = BaseDatabaseWrapper
 
@@ -93,47 +93,12 @@ _used: ContextVar[tuple[weakref.ref[Connection], ...]] = ContextVar(
 _entered: ContextVar[tuple[object, ...]] = ContextVar("loom_cache.entered", default=())
 """The transactions that this context, or one that it was copied from, has begun lately."""
 
-_recorders: ContextVar[Recorder | None] = ContextVar("loom_cache.recorder", default=None)
-
 installed = False
 """Whether connections are watched; without it nothing may be cached."""
 
 cache_in_testcases: str | None = None
 """Set by loom_cache.testing to a name of its own: reads inside TestCase's own atomic blocks use the
 cache."""
-
-
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """A statement that ran on behalf of a load."""
-
-    statement: sql.Statement
-    params: tuple[object, ...] | None
-    """None where they are not a sequence."""
-    vendor: str
-    triggered: frozenset[str]
-    """Tables that it reads by values, which their triggers may change."""
-
-
-@dataclass(slots=True)
-class Recorder:
-    """What ran on behalf of one load: its statements, and the identifiers that these named."""
-
-    names: set[str] = field(default_factory=set)
-    sources: set[str] = field(default_factory=set)
-    """Those that stand where a table's name does."""
-    asked: list[Asked] = field(default_factory=list)
-    tags: set[str] = field(default_factory=set)
-    """What cached reads inside the load depend on: they run no statement."""
-    ended_caching: bool = False
-    volatile: str | None = None
-    private: bool = False
-    """It saw a transaction's own view of the data, which nobody else may be given."""
-    by_alias: dict[str, set[str]] = field(default_factory=dict)
-    """The names again, by the database that was asked."""
-
-    def note(self, names: Iterable[str], alias: str) -> None:
-        self.by_alias.setdefault(alias, set()).update(names)
 
 
 def install() -> None:
@@ -501,40 +466,13 @@ def sees_each_commit(connection: Connection, *, may_ask: bool) -> bool:
     return state.isolation in ("read committed", "read uncommitted")
 
 
-@contextmanager
-def recorded() -> Iterator[Recorder]:
-    """Note what the statements of this block touch, across await and threads."""
-    outer = _recorders.get()
-    recorder = Recorder()
-    token = _recorders.set(recorder)
-    try:
-        yield recorder
-    finally:
-        _recorders.reset(token)
-        if outer is not None:
-            outer.names |= recorder.names
-            outer.sources |= recorder.sources
-            outer.asked += recorder.asked
-            outer.tags |= recorder.tags
-            outer.ended_caching = outer.ended_caching or recorder.ended_caching
-            outer.volatile = outer.volatile or recorder.volatile
-            outer.private = outer.private or recorder.private
-            for alias, names in recorder.by_alias.items():
-                outer.note(names, alias)
-
-
-def recorder() -> Recorder | None:
-    """That of the load this code runs in, if it runs in one."""
-    return _recorders.get()
-
-
 def _record_asked(statement: sql.Statement, params: Any, connection: Connection) -> None:
-    recorder = _recorders.get()
+    recorder = recording.recorder()
     if recorder is not None:
         given = () if params is None else params
         read = statement.select.uses if statement.select is not None else ()
         recorder.asked.append(
-            Asked(
+            recording.Asked(
                 statement,
                 tuple(given) if isinstance(given, list | tuple) else None,
                 connection.vendor,
@@ -548,7 +486,7 @@ def _record_asked(statement: sql.Statement, params: Any, connection: Connection)
 
 
 def _record(statement: sql.Statement, connection: Connection) -> None:
-    recorder = _recorders.get()
+    recorder = recording.recorder()
     if recorder is not None:
         recorder.note(statement.names, connection.alias)
         recorder.private = recorder.private or has_own_view(connection, may_ask=False)

@@ -11,10 +11,17 @@ import msgspec
 import pytest
 from django.test import override_settings
 
-from loom_cache import CacheGateway, GenerationalDependencyResolver, generations, reading
+from loom_cache import (
+    CacheGateway,
+    GenerationalDependencyResolver,
+    entries,
+    generations,
+    reading,
+    storing,
+)
 from loom_cache.generations import View
 from loom_cache.permission import Standing
-from loom_cache.reading import Flight, Flights, Keep, Load, Loaded, Look, Part, Seed, Wait
+from loom_cache.steps import Flight, Flights, Keep, Load, Loaded, Look, Part, Request, Seed, Wait
 
 Condition = Callable[[], bool]
 Actor = Generator[Condition | None, None, None]
@@ -77,7 +84,7 @@ class World:
         finally:
             steps.close()
 
-    def _do(self, request: reading.Request, plan: "Question") -> Any:
+    def _do(self, request: Request, plan: "Question") -> Any:
         match request:
             case Look(entries, tags):
                 return self.resolver.look_sync(entries, tags)
@@ -346,24 +353,24 @@ def absent_means_zero(patch: pytest.MonkeyPatch) -> None:
 
 
 def counters_read_after_the_load(patch: pytest.MonkeyPatch) -> None:
-    keep = reading._keep
+    keep = storing.keep
 
     def keeping(plan: Any, missing: Any, loaded: Any, view: View) -> Any:
         view.generations.update(_counters_now(tuple(view.generations)))
         return keep(plan, missing, loaded, view)
 
-    patch.setattr(reading, "_keep", keeping)
+    patch.setattr(storing, "keep", keeping)
 
 
 def late_dependencies_kept_under_counters_read_after_the_load(patch: pytest.MonkeyPatch) -> None:
-    keep = reading._keep
+    keep = storing.keep
 
     def keeping(plan: Any, missing: Any, loaded: Any, view: View) -> Any:
         late = {tag for one in loaded for tag in one.tags} - set(view.generations)
         view.generations.update(_counters_now(sorted(late)))
         return keep(plan, missing, loaded, view)
 
-    patch.setattr(reading, "_keep", keeping)
+    patch.setattr(storing, "keep", keeping)
 
 
 def _counters_now(tags: Sequence[str]) -> dict[str, int]:
@@ -391,7 +398,7 @@ def entries_of_an_earlier_life_are_hits(patch: pytest.MonkeyPatch) -> None:
 
 def loads_of_an_earlier_life_are_kept(patch: pytest.MonkeyPatch) -> None:
     """As if the new life's name were learnt when the entry is stored."""
-    keep = reading._keep
+    keep = storing.keep
 
     def keeping(plan: Any, missing: Any, loaded: Any, view: View) -> Any:
         resolver = generations.resolver()
@@ -399,14 +406,14 @@ def loads_of_an_earlier_life_are_kept(patch: pytest.MonkeyPatch) -> None:
         view.incarnation = resolver.look_sync([], [A]).incarnation
         return keep(plan, missing, loaded, view)
 
-    patch.setattr(reading, "_keep", keeping)
+    patch.setattr(storing, "keep", keeping)
 
 
 def dependencies_beyond_those_asked_for_are_believed(patch: pytest.MonkeyPatch) -> None:
     original = reading._judge
 
     def judging(plan: Any, view: View) -> Any:
-        for entry in filter(None, map(reading._entry, view.entries)):
+        for entry in filter(None, map(entries.read, view.entries)):
             view.generations = {**entry.generations, **view.generations}
             plan.learn(0, list(entry.generations))
         return original(plan, view)

@@ -18,6 +18,7 @@ from loom_cache import (
     generations,
     publishing,
     reading,
+    storing,
     tags,
 )
 from loom_cache import combinations as combinations_module
@@ -26,7 +27,7 @@ from loom_cache.dependencies import Dependencies, OfTable
 from loom_cache.generations import View
 from loom_cache.permission import Standing
 from loom_cache.publishing import Learn, Publish
-from loom_cache.reading import Enrol, Flights, Keep, Load, Loaded, Look, Part, Seed, Wait
+from loom_cache.steps import Enrol, Flights, Keep, Load, Loaded, Look, Part, Request, Seed, Wait
 from loom_cache.tags import Change
 from tests.test_schedules import Actor, Stale, every_order_of
 
@@ -136,7 +137,7 @@ class World:
 
     def _do(
         self,
-        request: reading.Request,
+        request: Request,
         question: Question,
         resolver: GenerationalDependencyResolver,
     ) -> Any:
@@ -338,7 +339,7 @@ def a_reader_keeps_its_combination_to_itself(patch: pytest.MonkeyPatch) -> None:
         return {table: Known(0, 0, found) for table, found in wanted.items()}
 
     patch.setattr(GenerationalDependencyResolver, "enrol_sync", enrol)
-    made_under = reading._made_under
+    made_under = storing._made_under
 
     def making(plan: Any, kept: Any, view: View) -> Any:
         for one in kept.values():
@@ -348,11 +349,11 @@ def a_reader_keeps_its_combination_to_itself(patch: pytest.MonkeyPatch) -> None:
             one.refusal = None
         return found
 
-    patch.setattr(reading, "_made_under", making)
+    patch.setattr(storing, "_made_under", making)
 
 
 def the_guard_is_not_looked_at_again(patch: pytest.MonkeyPatch) -> None:
-    made_under = reading._made_under
+    made_under = storing._made_under
 
     def making(plan: Any, kept: Any, view: View) -> Any:
         found = yield from made_under(plan, kept, view)
@@ -360,7 +361,7 @@ def the_guard_is_not_looked_at_again(patch: pytest.MonkeyPatch) -> None:
             one.refusal = None
         return found
 
-    patch.setattr(reading, "_made_under", making)
+    patch.setattr(storing, "_made_under", making)
 
 
 def what_a_row_becomes_is_forgotten(patch: pytest.MonkeyPatch) -> None:

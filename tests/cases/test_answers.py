@@ -31,7 +31,7 @@ from django.db.models import (
 from django.db.models.functions import Lower
 from django.test import override_settings
 
-from loom_cache import CachedRepository, plans, tables
+from loom_cache import CachedRepository, hints, tables
 from testproject.news.models import Article, Author, Comment, Tag
 from tests.cases.conftest import Ask, outcomes, statements
 from tests.fieldapp import models as fields
@@ -64,7 +64,7 @@ comments: Any = PlainComments()  # Django's stubs know only QuerySets as argumen
 @pytest.fixture(autouse=True)
 def process_without_memories() -> None:
     """What questions of a kind depend on is known to nobody yet."""
-    plans.shape_of.cache_clear()
+    hints.forget()
 
 
 @pytest.fixture

@@ -24,7 +24,7 @@ from django.db.models.functions import Now
 from django.test import override_settings
 from django.utils import timezone
 
-from loom_cache import CachedRepository, LoomCacheError, bypass, cached_query, plans, reading
+from loom_cache import CachedRepository, LoomCacheError, bypass, cached_query, drivers, hints
 from loom_cache.exceptions import ConfigurationError
 from loom_cache.repository import declared_repositories
 from testproject.news.models import Article, Author, Comment
@@ -45,7 +45,7 @@ Call = Callable[..., Any]
 @pytest.fixture(autouse=True)
 def process_without_memories() -> None:
     """What calls of a method depend on is known to nobody yet."""
-    plans.shape_of.cache_clear()
+    hints.forget()
 
 
 @pytest.fixture
@@ -214,7 +214,7 @@ def test_a_result_larger_than_max_value_bytes_is_given_and_not_stored(
 def test_concurrent_calls_run_the_method_once(store: str, article: Article) -> None:
     runs: list[str] = []
     all_wait = asyncio.Event()
-    original = reading._landing
+    original = drivers._landing
 
     class Slow(CachedRepository[Article]):
         @cached_query
@@ -234,7 +234,7 @@ def test_concurrent_calls_run_the_method_once(store: str, article: Article) -> N
     async def main() -> list[Any]:
         return await asyncio.gather(*(Slow().rows() for _ in range(5)))
 
-    with declared_for_this_test(Slow), patch.object(reading, "_landing", landing):
+    with declared_for_this_test(Slow), patch.object(drivers, "_landing", landing):
         found = async_to_sync(main)()
     assert found == [[1]] * 5
     assert runs == ["run"]

@@ -23,12 +23,14 @@ from loom_cache import (
     ainvalidate,
     cached_query,
     calls,
+    drivers,
     generations,
+    hints,
     invalidate,
     plans,
-    reading,
     repository,
     resilience,
+    steps,
 )
 from loom_cache.exceptions import StoreUnavailable
 from tests.cases import stored
@@ -110,7 +112,7 @@ before_it_returns: Callable[[], Awaitable[None]] = nothing
 @pytest.fixture(autouse=True)
 def process_without_memories(monkeypatch: pytest.MonkeyPatch) -> None:
     """What questions of a kind depend on is known to nobody yet."""
-    plans.shape_of.cache_clear()
+    hints.forget()
     monkeypatch.setitem(globals(), "before_it_returns", nothing)
 
 
@@ -184,9 +186,9 @@ class Waiting:
     def __init__(self) -> None:
         self._changed = asyncio.Condition()
         self._number = 0
-        self._landing = reading._landing
+        self._landing = drivers._landing
 
-    async def landing(self, flight: reading.Flight) -> None:
+    async def landing(self, flight: steps.Flight) -> None:
         async with self._changed:
             self._number += 1
             self._changed.notify_all()
@@ -200,7 +202,7 @@ class Waiting:
 @pytest.fixture
 def waiting(monkeypatch: pytest.MonkeyPatch) -> Waiting:
     made = Waiting()
-    monkeypatch.setattr(reading, "_landing", made.landing)
+    monkeypatch.setattr(drivers, "_landing", made.landing)
     return made
 
 
@@ -213,7 +215,7 @@ class FirstLoad:
         self.number = 0
         self.may_end = asyncio.Event()
 
-    async def aload(self, plan: plans.QueryPlan, missing: Sequence[int]) -> list[reading.Loaded]:
+    async def aload(self, plan: plans.QueryPlan, missing: Sequence[int]) -> list[steps.Loaded]:
         self.number += 1
         first = self.number == 1
         loaded = await self._load(plan, missing)
@@ -231,7 +233,7 @@ class FirstLoad:
 def first_load(monkeypatch: pytest.MonkeyPatch) -> FirstLoad:
     made = FirstLoad()
 
-    async def aload(plan: plans.QueryPlan, missing: Sequence[int]) -> list[reading.Loaded]:
+    async def aload(plan: plans.QueryPlan, missing: Sequence[int]) -> list[steps.Loaded]:
         return await made.aload(plan, missing)
 
     monkeypatch.setattr(plans.QueryPlan, "aload", aload)
@@ -419,7 +421,7 @@ async def test_an_argument_that_is_changed_before_the_method_runs_changes_no_que
     pks = [wanted.pk]
     load = calls.CallPlan.aload
 
-    async def load_later(plan: calls.CallPlan, missing: Sequence[int]) -> list[reading.Loaded]:
+    async def load_later(plan: calls.CallPlan, missing: Sequence[int]) -> list[steps.Loaded]:
         pks[:] = [other.pk]  # the key has been made
         return await load(plan, missing)
 

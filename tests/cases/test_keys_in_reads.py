@@ -32,7 +32,7 @@ from django.test import override_settings
 from django.utils import timezone, translation
 from django.utils.translation import gettext_lazy
 
-from loom_cache import CachedRepository, bypass, plans
+from loom_cache import CachedRepository, bypass, hints
 from loom_cache.exceptions import ConfigurationError
 from testproject.news.models import Article, Author
 from tests.cases import stored
@@ -119,7 +119,7 @@ memos: Any = Memos()  # Django's stubs know only QuerySets as arguments
 @pytest.fixture(autouse=True)
 def process_without_memories() -> None:
     """What questions of a kind depend on is known to nobody yet."""
-    plans.shape_of.cache_clear()
+    hints.forget()
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from django.core.management import call_command
 from django.db import connection, transaction
 from django.db.models import Sum
 
-from loom_cache import CachedRepository, CacheGateway, cached_query, generations, invalidate, plans
+from loom_cache import CachedRepository, CacheGateway, cached_query, generations, hints, invalidate
 from testproject.news.models import Article, Author, Comment, Tag
 from tests.cases.conftest import Ask, outcomes
 from tests.cases.interleaving import (
@@ -365,7 +365,7 @@ def test_an_entry_whose_counters_were_lost_before_a_write_is_not_revived(
 
 def forget_what_was_learnt() -> None:
     """As a process that has just been started."""
-    plans.shape_of.cache_clear()
+    hints.forget()
 
 
 def test_an_entry_is_judged_by_dependencies_that_this_process_has_not_learnt(

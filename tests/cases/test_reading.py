@@ -28,7 +28,7 @@ from django.shortcuts import (
 from django.test import override_settings
 from django.utils import timezone
 
-from loom_cache import CachedRepository, CacheGateway, bypass, metrics, plans, reading
+from loom_cache import CachedRepository, CacheGateway, bypass, drivers, hints, metrics
 from loom_cache.codec.shapes import shape_of
 from testproject.news.models import Article, Author, Comment, Tag
 from tests.cases import stored
@@ -66,7 +66,7 @@ shelves = PlainShelves()
 @pytest.fixture(autouse=True)
 def process_without_memories() -> None:
     """What questions of a kind depend on is known to nobody yet."""
-    plans.shape_of.cache_clear()
+    hints.forget()
 
 
 @pytest.fixture
@@ -896,8 +896,8 @@ def held_until(*, waiting: int, error: Exception | None = None) -> Iterator[asyn
             raise error
         return execute(sql, params, many, context)
 
-    original: Callable[[Any], Awaitable[None]] = reading._landing
-    with patch.object(reading, "_landing", landing), connection.execute_wrapper(hold):
+    original: Callable[[Any], Awaitable[None]] = drivers._landing
+    with patch.object(drivers, "_landing", landing), connection.execute_wrapper(hold):
         yield event
 
 

@@ -10,7 +10,7 @@ from asgiref.sync import async_to_sync, sync_to_async
 from django.db import transaction
 from django.test import override_settings
 
-from loom_cache import CachedRepository, cached_query, plans, reading
+from loom_cache import CachedRepository, cached_query, drivers, plans, steps
 from testproject.news.models import Article, Author
 from tests.cases.interleaving import PATIENCE
 from tests.services.redis import RedisServer
@@ -83,9 +83,9 @@ class Waiters:
     def __init__(self) -> None:
         self._changed = asyncio.Condition()
         self._number = 0
-        self._landing = reading._landing
+        self._landing = drivers._landing
 
-    async def landing(self, flight: reading.Flight) -> None:
+    async def landing(self, flight: steps.Flight) -> None:
         async with self._changed:
             self._number += 1
             self._changed.notify_all()
@@ -99,7 +99,7 @@ class Waiters:
 @pytest.fixture
 def waiters(monkeypatch: pytest.MonkeyPatch) -> Waiters:
     made = Waiters()
-    monkeypatch.setattr(reading, "_landing", made.landing)
+    monkeypatch.setattr(drivers, "_landing", made.landing)
     return made
 
 
@@ -228,7 +228,7 @@ async def test_rows_under_way_are_shared_as_objects_of_each_ones_own(
 ) -> None:
     original = plans.QueryPlan.aload
 
-    async def slow(plan: plans.QueryPlan, missing: Sequence[int]) -> list[reading.Loaded]:
+    async def slow(plan: plans.QueryPlan, missing: Sequence[int]) -> list[steps.Loaded]:
         await load.pause()
         return await original(plan, missing)
 

@@ -1,0 +1,105 @@
+"""Keeping what has been loaded: under which generations, and whether at all (R4, R6)."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Generator, Mapping
+from typing import Any
+
+from loom_cache import config, entries, generations, tags
+from loom_cache.combinations import Combination, Known
+from loom_cache.exceptions import StoreUnavailable
+from loom_cache.generations import View
+from loom_cache.steps import Enrol, Keep, Loaded, Part, Plan, Request, Seed
+
+
+def covers(view: View, tag: str) -> bool:
+    """Whether `view` would show that what the tag stands for has changed."""
+    return tag in view.generations or all(one in view.generations for one in tags.widened(tag))
+
+
+def keep(
+    plan: Plan, missing: list[int], loaded: list[Loaded], view: View
+) -> Generator[Request, Any, None]:
+    """Store what was loaded, under generations read before the load; those of tags that only the
+    load has shown may be read after it if a guard says that nothing changed meanwhile (R6)."""
+    kept = {at: one for at, one in zip(missing, loaded, strict=True) if one.body is not None}
+    try:
+        made_under = yield from _made_under(plan, kept, view)
+        made = [
+            (plan.parts[at].key, _entry_of(one, made_under), _ttl(plan.parts[at], one.missing))
+            for at, one in kept.items()
+            if one.refusal is None
+        ]
+        if made:
+            yield Keep(made)
+    except StoreUnavailable:
+        loaded[0].refusal = "unavailable"
+
+
+def _entry_of(one: Loaded, made_under: View) -> bytes:
+    assert one.body is not None
+    made_at = {tag: made_under.generations[tag] for tag in one.tags}
+    return entries.write(str(made_under.incarnation), made_at, one.body)
+
+
+def _made_under(
+    plan: Plan, kept: Mapping[int, Loaded], view: View
+) -> Generator[Request, Any, View]:
+    """The generations to store under. Answers that may not be stored get a refusal."""
+    listed = yield from _enrol(kept, view)
+    tags_of_all = {tag for one in kept.values() for tag in one.tags}
+    beyond = {tag for tag in tags_of_all if tag not in view.generations}
+    beyond |= {tag for tag, generation in listed.items() if view.generations.get(tag) != generation}
+    if not beyond:
+        return view
+    for at, one in kept.items():
+        plan.learn(at, one.tags)
+        if not all(covers(view, tag) for tag in one.tags):
+            one.refusal = "dependencies seen for the first time"
+    guards = {guard for tag in beyond for guard in tags.widened(tag)} & view.generations.keys()
+    later: View = yield Seed(sorted(beyond | guards))
+    if later.incarnation != view.incarnation or generations.being_written(later.generations):
+        moved = set(guards)
+    else:
+        now = later.generations
+        moved = {guard for guard in guards if now[guard] != view.generations[guard]}
+        moved |= {tag for tag in listed.keys() & now.keys() if now[tag] != listed[tag]}
+    for one in kept.values():
+        late = beyond.intersection(one.tags)
+        if any(not moved.isdisjoint((tag, *tags.widened(tag))) for tag in late):
+            one.refusal = one.refusal or "written to while it was loaded"
+    generations_ = later.generations | view.generations | listed
+    return View(view.incarnation, [], generations_)
+
+
+def _enrol(kept: Mapping[int, Loaded], view: View) -> Generator[Request, Any, dict[str, int]]:
+    """The generations of the lists that hold the combinations of these answers; an answer with a
+    combination that is in no list depends on the whole table."""
+    wanted: dict[str, frozenset[Combination]] = {}
+    for one in kept.values():
+        for table, combinations in one.combinations.items():
+            wanted[table] = wanted.get(table, frozenset()) | combinations
+    if not wanted:
+        return {}
+    known: dict[str, Known] = yield Enrol(wanted, view.generations)
+    for one in kept.values():
+        for table, combinations in list(one.combinations.items()):
+            if not combinations <= known[table].combinations:
+                one.widen(table)
+    in_use = {table for one in kept.values() for table in one.combinations}
+    return {
+        tags.of_combinations(table): life
+        for table in in_use
+        if (life := known[table].life) is not None
+    }
+
+
+def _ttl(part: Part, missing: bool) -> float:
+    """Seconds. Spread so that entries made together do not end together; never lengthened."""
+    ttl = min(part.ttl, part.missing_ttl) if missing else part.ttl
+    settings = config.current()
+    if settings is None:
+        return ttl
+    ttl *= 1 - settings.ttl_jitter * random.random()
+    return ttl if settings.ttl_cap is None else min(ttl, settings.ttl_cap)
