@@ -18,7 +18,7 @@ from django.utils.functional import SimpleLazyObject, lazystr
 from django.utils.safestring import mark_safe
 
 from loom_cache import CachedRepository
-from tests.cases.questions import Answers, Question, Questions, answers, assert_fresh_after
+from tests.cases.questions import Answers, Question, Questions, answers, assert_fresh_after_each
 from tests.museum import models as m
 from tests.museum.install import ADA, BEN, museum, museum_app
 
@@ -245,8 +245,7 @@ def test_an_answer_about_equal_values_is_fresh_after_rows_came_and_went(
 ) -> None:
     moves, questions = Moves(column), questions_of(column)
     m.Item.objects.bulk_create([moves.row(column.other, pk) for pk in (MOVED, KEPT)])
-    for step in moves.steps():
-        assert_fresh_after(step, questions, answers)
+    assert_fresh_after_each(moves.steps(), questions, answers)
 
 
 # Two columns. ------------------------------------------------------------------------------------
@@ -306,8 +305,7 @@ def test_an_answer_about_two_equal_values_is_fresh_after_either_changed(answers:
         *_moving(name="y", number=1),
         *_moving(number=2),
     ]
-    for step in steps:
-        assert_fresh_after(step, OF_TWO, answers)
+    assert_fresh_after_each(steps, OF_TWO, answers)
 
 
 @pytest.mark.parametrize(
@@ -340,5 +338,4 @@ def test_an_answer_about_equal_values_is_fresh_after_a_transaction_that_moved_a_
             m.Item.objects.filter(number=2).delete()
             m.Item.objects.create(pk=MOVED, number=1)
 
-    for write in (twice, back_and_forth):
-        assert_fresh_after(write, questions, answers)
+    assert_fresh_after_each([twice, back_and_forth], questions, answers)

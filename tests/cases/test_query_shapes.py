@@ -62,7 +62,7 @@ from django.db.models.lookups import GreaterThan
 
 from loom_cache import CachedRepository, metrics
 from tests.cases.conftest import Ask
-from tests.cases.questions import Answers, Question, answers, assert_fresh_after, warm
+from tests.cases.questions import Answers, Question, answers, assert_fresh_after_each, warm
 from tests.fieldapp.same import assert_same
 from tests.library.models import Country
 from tests.museum import models as m
@@ -413,7 +413,10 @@ shape(
     "union of two tables",
     works,
     lambda q: (
-        q.order_by().values_list("title").union(m.Style.objects.order_by().values_list("name"))
+        q.order_by()
+        .values_list("title")
+        .union(m.Style.objects.order_by().values_list("name"))
+        .order_by("title")
     ),
     save(m.Style, WOOL, name="felt"),
     update(m.Work, LOOM, title="Renamed"),
@@ -429,7 +432,9 @@ shape(
 shape(
     "intersection",
     works,
-    lambda q: q.order_by().intersection(m.Work.objects.filter(styles=WOOL).order_by()),
+    lambda q: (
+        q.order_by().intersection(m.Work.objects.filter(styles=WOOL).order_by()).order_by("pk")
+    ),
     style(WOOL, to=VASE),
     unstyle(WOOL, of=SKY),
 )
@@ -457,7 +462,7 @@ shape(
 shape(
     "a union with nothing",
     works,
-    lambda q: q.none().union(m.Work.objects.filter(sold=True).order_by()),
+    lambda q: q.none().union(m.Work.objects.filter(sold=True).order_by()).order_by("pk"),
     update(m.Work, SKY, sold=False),
 )
 
@@ -485,7 +490,7 @@ shape(
 shape(
     "FilteredRelation in an aggregate",
     artists,
-    lambda q: with_dear_works(q).annotate(n=Count("dear")),
+    lambda q: with_dear_works(q).annotate(n=Count("dear")).order_by("pk"),
     work(price=21),
 )
 shape(
@@ -633,7 +638,7 @@ shape(
         mean=Avg("works__price"),
         least=Min("works__price"),
         last=Max("works__made"),
-    ),
+    ).order_by("pk"),
     update(m.Work, LOOM, sold=True),
     save(m.Work, VASE, gallery_id=SOUTH),
     save(m.Work, VASE, price=21),
@@ -644,7 +649,7 @@ shape(
     artists,
     lambda q: q.annotate(
         of_styles=Count("works__styles", distinct=True), best=Max("works__reviews__stars")
-    ),
+    ).order_by("pk"),
     style(CLAY, to=VASE),
     save(m.Review, POOR, stars=4),
 )
@@ -677,7 +682,11 @@ shape(
 shape(
     "values grouped",
     works,
-    lambda q: q.order_by("artist").values("artist", "sold").annotate(n=Count("pk"), s=Sum("price")),
+    lambda q: (
+        q.order_by("artist", "sold")
+        .values("artist", "sold")
+        .annotate(n=Count("pk"), s=Sum("price"))
+    ),
     update(m.Work, VASE, sold=True),
     save(m.Work, SKY, price=31),
 )
@@ -770,7 +779,7 @@ shape(
 shape(
     "an alias",
     artists,
-    lambda q: q.alias(number=Count("works")).filter(number__gte=2),
+    lambda q: q.alias(number=Count("works")).filter(number__gte=2).order_by("pk"),
     save(m.Work, VASE, artist_id=BEN),
 )
 shape(
@@ -917,7 +926,7 @@ shape(
     lambda q: q.prefetch_related(
         Prefetch(
             "works",
-            m.Work.objects.select_related("gallery").annotate(n=Count("styles")),
+            m.Work.objects.select_related("gallery").annotate(n=Count("styles")).order_by("pk"),
             to_attr="all_works",
         )
     ),
@@ -1010,7 +1019,7 @@ shape(
 shape(
     "an annotation over a generic relation",
     works,
-    lambda q: q.annotate(mean=Avg("reviews__stars")),
+    lambda q: q.annotate(mean=Avg("reviews__stars")).order_by("pk"),
     save(m.Review, GOOD, stars=4),
 )
 shape(
@@ -1061,7 +1070,11 @@ shape(
 shape(
     "a count over a generic relation",
     works,
-    lambda q: q.annotate(n=Count("reviews")).values_list("title", "n", "reviews__stars"),
+    lambda q: (
+        q.annotate(n=Count("reviews"))
+        .values_list("title", "n", "reviews__stars")
+        .order_by("pk", "reviews__stars")
+    ),
     lambda: m.Work.objects.get(pk=VASE).reviews.create(stars=2),
     save(m.Review, GOOD, stars=4),
 )
@@ -1333,7 +1346,7 @@ shape(
 shape(
     "an annotation over the levels",
     venues,
-    lambda q: q.annotate(n=Count("hall__gallery__works"), floor=F("hall__floor")),
+    lambda q: q.annotate(n=Count("hall__gallery__works"), floor=F("hall__floor")).order_by("pk"),
     save(m.Work, VASE, gallery_id=NORTH),
     update(m.Hall, TOWER, floor=10),
 )
@@ -1709,7 +1722,7 @@ if POSTGRESQL:
             text=postgres.StringAgg("works__title", delimiter=", ", order_by="works__title"),
             all_sold=postgres.BoolAnd("works__sold"),
             documents=postgres.JSONBAgg("works__details", order_by="works__pk"),
-        ),
+        ).order_by("pk"),
         save(m.Work, VASE, title="Urn"),
         update(m.Work, LOOM, price=50),
         work(artist=CAT, details={"z": None}),
@@ -1762,8 +1775,7 @@ def test_a_shape_is_a_hit_that_is_the_databases_answer_and_fresh_after_each_writ
 ) -> None:
     asked = {"it": shape.question}
     assert shape.writes
-    for write in shape.writes:
-        assert_fresh_after(write, asked, answers)
+    assert_fresh_after_each(shape.writes, asked, answers)
     warm(asked, answers)
     assert_same([shape.question.plain()], [shape.question.cached()])
 

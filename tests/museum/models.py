@@ -62,7 +62,7 @@ class ArtistQuerySet(models.QuerySet[Any]):
         return self.filter(country=country)
 
     def with_works(self) -> Self:
-        return self.annotate(number=models.Count("works"))
+        return self.annotate(number=models.Count("works")).order_by("pk")
 
 
 class Living(models.Manager[Any]):
