@@ -242,7 +242,7 @@ def _view(
     for tag, value in zip(tags, values, strict=True):
         # Whatever is not a number is no counter of ours: it is seeded anew.
         number = counters.parse(value)
-        if number is not None and number >= 0:
+        if number is not None and value is not None and value.isdigit():
             generations[tag] = number
     return View(incarnation, list(entries), generations)
 

@@ -98,10 +98,10 @@ def committed_but_not_bumped(elsewhere: Elsewhere, write: Callable[[], object]) 
     """
     publish = GenerationalDependencyResolver.publish_sync
 
-    def publish_later(resolver: GenerationalDependencyResolver, tags: Any) -> None:
+    def publish_later(resolver: GenerationalDependencyResolver, *tags: Any) -> Any:
         if elsewhere.is_here():
             gate.stop_here()
-        publish(resolver, tags)
+        return publish(resolver, *tags)
 
     with (
         Gate() as gate,

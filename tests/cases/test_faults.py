@@ -178,7 +178,7 @@ def test_writes_do_not_wait_again_for_a_store_that_has_not_acknowledged_one(
     ask: Ask, article: Article, server: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(resilience, "PROBE_INTERVAL", PATIENCE)
-    bumps = _counted(monkeypatch, "bump", "bump_sync")
+    bumps = _counted(monkeypatch, "bump_and_read", "bump_and_read_sync")
     server.suspend()
     try:
         for title in "ABCDE":
