@@ -8,7 +8,7 @@ write. If they are not, the list is read and the rest is bumped before the write
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Iterable, Mapping
 from dataclasses import dataclass
 
 from loom_cache import tags
@@ -37,7 +37,9 @@ Steps = Generator[Publish | Learn, Counted | list[str] | None, list[str]]
 
 def steps(changes: Mapping[str, Change], resolver: GenerationalDependencyResolver) -> Steps:
     """What has to be done; returns the tags that were bumped."""
-    catalogue = resolver.catalogue
+    # What is known now and not when the store answers: a reader in another thread of this process may
+    # learn of a combination meanwhile, which the names leave out.
+    catalogue = _snapshot(changes, resolver.catalogue)
     names = tags.of_changes(changes, catalogue)
     bumped = list(names)
     doubtful = [table for table, change in changes.items() if change.needs_combinations]
@@ -49,6 +51,7 @@ def steps(changes: Mapping[str, Change], resolver: GenerationalDependencyResolve
         if not doubtful:
             return bumped
         unclear = (yield Learn(doubtful)) or ()
+        catalogue = _snapshot(doubtful, resolver.catalogue)
         names = [tags.of_combinations(table) for table in unclear]
         doubtful = [table for table in doubtful if table not in unclear]
         for table in doubtful:
@@ -57,6 +60,10 @@ def steps(changes: Mapping[str, Change], resolver: GenerationalDependencyResolve
     names = [tags.of_combinations(table) for table in doubtful]
     yield Publish(names, [])
     return bumped + names
+
+
+def _snapshot(names: Iterable[str], catalogue: Catalogue) -> Catalogue:
+    return Catalogue({name: catalogue.of(name) for name in names})
 
 
 def _is_known(table: str, seen: Counted, catalogue: Catalogue) -> bool:
