@@ -12,6 +12,7 @@ from django.test import override_settings
 
 from loom_cache import (
     CachedRepository,
+    CacheGateway,
     GenerationalDependencyResolver,
     ainvalidate,
     generations,
@@ -164,7 +165,7 @@ def test_reads_do_not_wait_for_a_store_that_has_not_answered_three_times(
     ask: Ask, article: Article, server: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(resilience, "PROBE_INTERVAL", PATIENCE)
-    looks = _counted(monkeypatch, "look", "look_sync")
+    looks = _counted(monkeypatch, GenerationalDependencyResolver, "look", "look_sync")
     server.suspend()
     try:
         for _ in range(resilience.FAILURES_TO_OPEN + 5):
@@ -178,7 +179,7 @@ def test_writes_do_not_wait_again_for_a_store_that_has_not_acknowledged_one(
     ask: Ask, article: Article, server: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(resilience, "PROBE_INTERVAL", PATIENCE)
-    bumps = _counted(monkeypatch, "bump_and_read", "bump_and_read_sync")
+    bumps = _counted(monkeypatch, CacheGateway, "bump_and_read", "bump_and_read_sync")
     server.suspend()
     try:
         for title in "ABCDE":
@@ -188,12 +189,12 @@ def test_writes_do_not_wait_again_for_a_store_that_has_not_acknowledged_one(
     assert len(bumps) == 1
 
 
-def _counted(monkeypatch: pytest.MonkeyPatch, *names: str) -> list[str]:
-    """What is asked of the store from here on, by the resolver's methods of these names."""
+def _counted(monkeypatch: pytest.MonkeyPatch, owner: type, *names: str) -> list[str]:
+    """What is asked of the store from here on, by the owner's methods of these names."""
     calls: list[str] = []
 
     def counting(name: str) -> Callable[..., Any]:
-        original = getattr(GenerationalDependencyResolver, name)
+        original = getattr(owner, name)
 
         def method(*args: Any, **kwargs: Any) -> Any:
             calls.append(name)
@@ -202,7 +203,7 @@ def _counted(monkeypatch: pytest.MonkeyPatch, *names: str) -> list[str]:
         return method
 
     for name in names:
-        monkeypatch.setattr(GenerationalDependencyResolver, name, counting(name))
+        monkeypatch.setattr(owner, name, counting(name))
     return calls
 
 
