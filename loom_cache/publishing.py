@@ -37,8 +37,8 @@ Steps = Generator[Publish | Learn, Counted | list[str] | None, list[str]]
 
 def steps(changes: Mapping[str, Change], resolver: GenerationalDependencyResolver) -> Steps:
     """What has to be done; returns the tags that were bumped."""
-    # What is known now and not when the store answers: a reader in another thread of this process may
-    # learn of a combination meanwhile, which the names leave out.
+    # What is known now and not when the store answers: a reader in another thread of this process
+    # may learn of a combination meanwhile, which the names leave out.
     catalogue = _snapshot(changes, resolver.catalogue)
     names = tags.of_changes(changes, catalogue)
     bumped = list(names)

@@ -1,12 +1,14 @@
 """Answers that a precise dependency must not leave stale."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 import pytest
 from django.db import transaction
 
-from loom_cache import CachedRepository, generations, permission, reading
+from loom_cache import CachedRepository, drivers, generations, permission, reading, terminals
+from loom_cache.steps import Enrol
 from testproject.news.models import Article, Author
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -33,23 +35,19 @@ def test_a_combination_learnt_while_a_writer_of_the_same_process_publishes_is_no
     assert resolver is not None
     list(articles.filter(slug="other"))  # the table has a list
     mine = articles.filter(author=author)
-    plan: Any = mine._plan("list", (), {}) if hasattr(mine, "_plan") else None
-    if plan is None:
-        from loom_cache import plans
-
-        plan = plans.make(mine, "list", (), {})
+    plan: Any = terminals.plan_of(mine, "list", (), {})
     steps = reading.answer(plan, permission.standing(plan, resolver, on_loop=False), {})
     request = next(steps)
-    while not isinstance(request, reading.Enrol):
-        request = steps.send(reading._do(request, resolver))
+    while not isinstance(request, Enrol):
+        request = steps.send(drivers._do(request, resolver))
     publish = resolver.publish_sync
 
     def after_the_reader(tags: Sequence[str], reads: Sequence[str] = ()) -> Any:
         nonlocal request
         monkeypatch.undo()
-        with pytest.raises(StopIteration):
+        with suppress(StopIteration):
             while True:
-                request = steps.send(reading._do(request, resolver))
+                request = steps.send(drivers._do(request, resolver))
         return publish(tags, reads)
 
     monkeypatch.setattr(resolver, "publish_sync", after_the_reader)
