@@ -240,11 +240,17 @@ def _transaction_for(
 
 
 def _may_begin_one(connection: Connection, statement: sql.Statement) -> bool:
-    if in_transaction(connection) or connections[connection.alias] is not connection:
+    if in_transaction(connection) or not _is_found_by_alias(connection):
         return False
     if connection.vendor == "sqlite":  # whose rows are fetched after the commit, if at all
         return _locks_at_once(connection) and not statement.returns
     return connection.vendor == "postgresql"
+
+
+def _is_found_by_alias(connection: Connection) -> bool:
+    """Not a copy, nor one of another thread, nor that with which Django makes and drops databases,
+    whose alias is none of the settings."""
+    return any(one is connection for one in connections.all(initialized_only=True))
 
 
 def _carry_out(
@@ -452,7 +458,7 @@ def sees_each_commit(connection: Connection, *, may_ask: bool) -> bool:
     if connection.vendor != "postgresql":
         return False
     state: _State = connection.__dict__[_STATE] if _STATE in connection.__dict__ else _State()
-    may_ask = may_ask and connections[connection.alias] is connection  # and no other thread's
+    may_ask = may_ask and _is_found_by_alias(connection)  # and no other thread's
     declared = getattr(connection.connection, "isolation_level", None)
     if state.declared_isolation != declared:
         state.isolation = None
