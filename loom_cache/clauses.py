@@ -13,6 +13,8 @@ from itertools import accumulate
 from loom_cache.lexer import Token
 
 _ENDS_NOTHING = Token("mark", "")
+_MOST_DIGITS = 20
+"""Of a number that is read; no column holds a longer one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +127,7 @@ class Clauses:
         token = self.tokens[start]
         if token.kind == "placeholder" and token.text in ("%s", "%b", "%t"):
             return Parameter(self.before[start])
-        if token.kind == "number" and token.text.isdecimal():
+        if token.kind == "number" and token.text.isdecimal() and len(token.text) <= _MOST_DIGITS:
             return int(token.text)
         named = {"NULL": None, "TRUE": True, "FALSE": False}
         return named[token.text] if token.kind == "word" and token.text in named else UNKNOWN
@@ -179,7 +181,7 @@ class Clauses:
         if start >= end:
             return [], True
         start, end = self.unwrapped(start, end)
-        if self.mentions(_NO_CONJUNCTION, start, end):
+        if self.mentions(_NO_CONJUNCTION, start, end) or self._has_bars(start, end):
             return [], False
         pieces = list(self.split("AND", start, end))
         if len(pieces) == 1:
@@ -193,6 +195,14 @@ class Clauses:
             equalities += inner
             complete = complete and whole
         return equalities, complete
+
+    def _has_bars(self, start: int, end: int) -> bool:
+        """`||` at this depth: OR in MySQL."""
+        bar, depth = ("mark", "|"), self.depths[start]
+        return any(
+            self.depths[at] == depth and self.tokens[at] == self.tokens[at + 1] == bar
+            for at in range(start, end - 1)
+        )
 
     def _equality(self, start: int, end: int) -> Equality | None:
         negated = self.words[start] == "NOT"

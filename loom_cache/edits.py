@@ -53,9 +53,14 @@ def _known(table: Table, values: dict[str, object], vendor: str) -> Values:
         value = table.value(column, given_value, vendor)
         if not isinstance(value, Unknown):
             known[column] = frozenset((value,))
-        elif isinstance(given_value, _TOLD_FROM_THEMSELVES):
+        elif isinstance(given_value, _TOLD_FROM_THEMSELVES) and not _signals(given_value):
             known[column] = frozenset((Opaque(given_value),))
     return known
+
+
+def _signals(value: object) -> bool:
+    """Whether the value can be neither compared nor hashed."""
+    return isinstance(value, Decimal) and value.is_snan()
 
 
 _TOLD_FROM_THEMSELVES = (str, bytes, int, float, Decimal, date, time, timedelta)
@@ -88,8 +93,9 @@ def changed(
         return Change(unknown=True)
     assigned = _assigned(table, new, parameters, vendor)
     touched = table.touched_by(new)
+    changing = table.generated.union(new)
     for state in states:
-        kept = {column: values for column, values in state.items() if column not in new}
+        kept = {column: values for column, values in state.items() if column not in changing}
         edit = Edit(named=named, assigned=touched, before=state, after={**kept, **assigned})
         change.edits.append(edit)
     return change

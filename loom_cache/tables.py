@@ -90,9 +90,12 @@ class Table:
     def value(self, column: str, value: object, vendor: str) -> Value | Unknown:
         """`value` in the one form in which equal values of the column are equal; UNKNOWN where the
         database may find other values equal to it, or stores another than it is given."""
-        kinds = {_kind(one, vendor) for one in self.columns.get(column, ())}
+        fields = self.columns.get(column, ())
+        kinds = {_kind(one, vendor) for one in fields}
         kind = kinds.pop() if len(kinds) == 1 else None
-        if kind is None:
+        if kind is None or len({one.column for one in fields}) > 1:  # "A" is not "a" everywhere
+            return UNKNOWN
+        if isinstance(value, str) and not all(_keeps_text(one, value, vendor) for one in fields):
             return UNKNOWN
         return None if value is None else _READERS[kind](value)
 
@@ -162,6 +165,24 @@ def _kind(column: Field, vendor: str) -> str | None:
     return "text" if text and exact else None
 
 
+def _keeps_text(column: Field, value: str, vendor: str) -> bool:
+    """Whether the text, written to the column, is stored as that and as nothing else: PostgreSQL
+    cuts spaces that are too many, and a cast whatever is; where UUIDs are text each spelling is one
+    of its own."""
+    while isinstance(column, models.ForeignKey):
+        column = column.target_field
+    if isinstance(column, models.UUIDField):
+        return vendor == "postgresql" or _is_hex_of_uuid(value)
+    return column.max_length is None or len(value) <= column.max_length
+
+
+def _is_hex_of_uuid(value: str) -> bool:
+    try:
+        return UUID(value).hex == value
+    except ValueError:
+        return False
+
+
 _KINDS: tuple[tuple[str, type[Field]], ...] = (
     ("number", models.IntegerField),
     ("flag", models.BooleanField),
@@ -169,15 +190,20 @@ _KINDS: tuple[tuple[str, type[Field]], ...] = (
 )
 
 
+MOST_DIGITS = 20
+"""No column of whole numbers holds more, and not every number that has more can be spelled."""
+
+
 def _number(value: object) -> Value | Unknown:
     if isinstance(value, bool):
         return UNKNOWN  # a column that stands as a condition is any number but 0
-    if isinstance(value, int):
-        return int(value)
-    if isinstance(value, Decimal) and value == value.to_integral_value():
-        return int(value)
+    if isinstance(value, Decimal):
+        held = value.is_finite() and value.adjusted() < MOST_DIGITS
+        return int(value) if held and value == value.to_integral_value() else UNKNOWN
     if isinstance(value, str) and value.isascii() and value.isdecimal():
-        return int(value)
+        return int(value) if len(value) <= MOST_DIGITS else UNKNOWN
+    if isinstance(value, int):
+        return int(value) if abs(value) < 10**MOST_DIGITS else UNKNOWN
     return UNKNOWN
 
 
