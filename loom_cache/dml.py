@@ -61,9 +61,21 @@ def _arrays(clauses: Clauses, columns: tuple[str, ...], start: int, end: int) ->
     words = [token.text for token in clauses.tokens[start : start + 5]]
     if words != ["SELECT", "*", "FROM", "UNNEST", "("] or clauses.closes(start + 4) != end - 1:
         return None
-    if clauses.before[end] != len(columns):
+    arrays = list(clauses.split(",", start + 5, end - 1))
+    if len(arrays) != len(columns) or not all(_is_an_array(clauses, *one) for one in arrays):
         return None
     return Inserted(columns, "arrays")
+
+
+def _is_an_array(clauses: Clauses, start: int, end: int) -> bool:
+    """`%s` or `(%s)`, with a cast to the column's type or without: no function of it."""
+    closed = clauses.closes(start) if clauses.at(start) == ("mark", "(") else start
+    first = clauses.unwrapped(start, closed + 1)
+    value = clauses.operand(*first)
+    after = clauses.tokens[closed + 1 : end]
+    return isinstance(value, Parameter) and (
+        not after or [token.text for token in after[:2]] == [":", ":"]
+    )
 
 
 def _rows(clauses: Clauses, columns: tuple[str, ...], start: int, end: int) -> Inserted | None:
@@ -94,15 +106,17 @@ def read_change(verb: str, target: str, at: int, clauses: Clauses) -> Changed | 
     own = tuple(one for one in found if one.table in (None, target))
     if not own:
         return None
-    return Changed(own, complete and len(own) == len(found), assigned)
+    # In another schema a table of the same name may be meant, which nobody can be asked about.
+    qualified = clauses.at(at - 2).text == "."
+    return Changed(own, complete and len(own) == len(found) and not qualified, assigned)
 
 
 def _assigned(clauses: Clauses, start: int, end: int) -> tuple[tuple[str, Operand], ...] | None:
-    """None if a tuple of columns is assigned, or something else is not understood."""
+    """None if a tuple of columns or a part of one is assigned, or more is not understood."""
     found: list[tuple[str, Operand]] = []
     for piece in clauses.split(",", start, end):
         parts, at = clauses.name(piece[0])
-        if not parts or clauses.at(at).text != "=":
+        if len(parts) != 1 or clauses.at(at).text != "=":  # `a.b`: a part of column a
             return None
         found.append((parts[-1], clauses.operand(at + 1, piece[1])))
     return tuple(found)

@@ -39,6 +39,9 @@ def columns_needed(
     if len(parameters) != statement.placeholders:
         return []
     table = tables.watched()[target]
+    asked_of = {model._meta.db_table for model in table.models}
+    if len(asked_of) > 1 or not {one.column for one in changed.where} <= table.columns.keys():
+        return []
     return sorted(_needed(table, changed, parameters, combinations, vendor))
 
 
@@ -86,15 +89,17 @@ def _ask(
     parameters: Sequence[object],
     columns: Sequence[str],
 ) -> list[tuple[Any, ...]] | None:
-    quote = connection.ops.quote_name
-    names = {name: fields[0].column for name, fields in table.columns.items()}
+    def quote(name: str) -> str:
+        return connection.ops.quote_name(name).replace("%", "%%")
+
+    names = {name: str(fields[0].column) for name, fields in table.columns.items()}
     conditions: list[str] = []
     values: list[Any] = []
     for one in changed.where:
-        text, needed = _condition(one, quote(str(names.get(one.column, one.column))), parameters)
+        text, needed = _condition(one, quote(names[one.column]), parameters)
         conditions.append(text)
         values += needed
-    selected = ", ".join(quote(str(names[column])) for column in columns)
+    selected = ", ".join(quote(names[column]) for column in columns)
     text = (
         f"SELECT {selected} FROM {quote(table.models[0]._meta.db_table)}"
         f" WHERE {' AND '.join(conditions)} LIMIT {MOST_ROWS + 1}"
