@@ -20,6 +20,14 @@ _KEYWORDS = frozenset(
     "CASE WHEN THEN ELSE END EXISTS SELECT ORDER BY ASC DESC NULLS FIRST LAST LIMIT OFFSET GROUP "
     "HAVING".split()
 )
+_OF_ONE_VALUE = frozenset(
+    "ABS AVG CAST CEILING COALESCE CONCAT COUNT EXTRACT FLOOR GREATEST LEAST LEFT LENGTH LOWER "
+    "LTRIM MAX MIN NULLIF REPLACE REVERSE RIGHT ROUND RTRIM SUBSTRING SUBSTR SUM TRIM UPPER "
+    "VARCHAR NUMERIC DECIMAL DATE_TRUNC STRPOS INSTR MD5 DJANGO_DATETIME_EXTRACT "
+    "DJANGO_DATE_EXTRACT DJANGO_DATETIME_TRUNC DJANGO_DATE_TRUNC DJANGO_FORMAT_DTDELTA".split()
+)
+"""Functions that give one value for one row; others may give several, or none."""
+_SYSTEM_COLUMNS = frozenset("ctid xmin xmax cmin cmax tableoid".split())
 _NOT_PLAIN = frozenset("DISTINCT GROUP HAVING OVER".split())
 """Words of statements whose rows say more than what stands in one row of each table."""
 
@@ -94,12 +102,13 @@ def read_select(clauses: Clauses) -> Select | None:
     if sources is None or len({source.alias for source in sources}) < len(sources):
         return None
     reading = _Reading(clauses, sources, start, end)
+    whole_rows = any(reading.is_read_whole(source) for source in sources)
     return Select(
         uses=tuple(map(reading.use, sources)),
         plain=not _NOT_PLAIN & set(clauses.words),
         skips="OFFSET" in clauses.words,
-        deciding=_names(clauses, 0 if reading.names_results else start, len(clauses)),
-        read=_names(clauses, 0, len(clauses)),
+        deciding=None if whole_rows else _names(clauses, reading.begins, len(clauses)),
+        read=None if whole_rows else _names(clauses, 0, len(clauses)),
         bare=frozenset(_bare(clauses, start)),
     )
 
@@ -159,7 +168,25 @@ class _Reading:
         self.names_results = self._names_results(end)
         """Whether it orders (or, on some databases, filters) by what is selected: by its place in
         the list or by a name that was given to it."""
+        self._multiplies = _calls_unknown(clauses, 0, start)
+        """Whether a function in the list of what is selected may give several rows, or none."""
+        self.begins = 0 if self.names_results or self._multiplies else start
+        """Where the part of the text begins that decides which rows are in the answer."""
         self._elsewhere = list(self._conditions(end))
+
+    def is_read_whole(self, source: _Source) -> bool:
+        """Whether something stands for all columns of a row, or for one that no model has: the
+        table's name (PostgreSQL) or a column of the system's."""
+        clauses, alias = self._clauses, source.alias
+        named = [
+            at
+            for at, token in enumerate(clauses.tokens)
+            if token.kind in ("word", "quoted") and token.text.lower() == alias
+        ]
+        return (
+            not _SYSTEM_COLUMNS.isdisjoint(token.text.lower() for token in clauses.tokens)
+            or sum(_is_bare(clauses, at) for at in named) > 1
+        )
 
     def use(self, source: _Source) -> Use:
         alias = source.alias
@@ -174,7 +201,8 @@ class _Reading:
                 if parent == alias
             ),
             quiet=not any(_refers(self._clauses, alias, *part) for part in self._elsewhere)
-            and (source.on is None or alias in self._ties),
+            and (source.on is None or alias in self._ties)
+            and not self.is_read_whole(source),
             shown=frozenset(_shown(self._clauses, alias, self._start)),
         )
 
@@ -206,7 +234,7 @@ class _Reading:
         order = clauses.find(("ORDER",), end) if end < len(clauses) else None
         limited = {"LIMIT", "OFFSET", "FETCH"} & set(clauses.words[end:])
         yield end, len(clauses) if limited or order is None else order
-        if limited and self.names_results:
+        if (limited and self.names_results) or self._multiplies:
             yield 0, self._start
 
     def _names_results(self, end: int) -> bool:
@@ -222,6 +250,16 @@ class _Reading:
             for at in range(self._start, len(clauses))
             if _is_bare(clauses, at) and clauses.words[at] not in _KEYWORDS
         )
+
+
+def _calls_unknown(clauses: Clauses, start: int, end: int) -> bool:
+    """Whether a function is called there that is not known to give one value."""
+    return any(
+        clauses.at(at + 1) == ("mark", "(")
+        and clauses.tokens[at].kind in ("word", "quoted")
+        and clauses.words[at] not in _KEYWORDS | _OF_ONE_VALUE
+        for at in range(start, end)
+    )
 
 
 def _where(clauses: Clauses, start: int) -> tuple[int, int]:
