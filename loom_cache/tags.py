@@ -33,7 +33,7 @@ def of_list(table: str) -> str:
 
 
 def of_row(table: str, row: Row) -> str:
-    return f"{of_table(table)}:id:{keys.safe(str(row))}"
+    return f"{of_table(table)}:id:{keys.safe(_merged(str(row)))}"
 
 
 def of_rows(table: str) -> str:
@@ -60,7 +60,14 @@ def of_values(table: str, asked: Combination, values: tuple[Value, ...]) -> str:
 def _spelled(values: tuple[Value, ...]) -> str:
     if len(values) == 1 and type(values[0]) is int:
         return str(values[0])
-    return "~" + keys.digest(keys.canonical(values))
+    merged = (_merged(value) if isinstance(value, str) else value for value in values)
+    return "~" + keys.digest(keys.canonical(tuple(merged)))
+
+
+def _merged(text: str) -> str:
+    """The same for texts that some columns take for equal, whatever their models say of them:
+    those of the types citext and char(n), which inspectdb and older migrations leave."""
+    return text.rstrip(" ").casefold()
 
 
 def list_of_combinations(table: str) -> str:
