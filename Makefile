@@ -33,8 +33,9 @@ test: services lint
 test-sqlite: $(INSTALLED)
 	@$(BIN)/python -m pytest
 
+# On PostgreSQL the Redis store alone: what the memory store does is not the database's. test-long has both.
 test-postgresql: $(INSTALLED)
-	@LOOM_TEST_DB=postgresql LOOM_TEST_STORE=redis $(BIN)/python -m pytest -p no:cacheprovider $(WITH_DATABASE)
+	@LOOM_TEST_DB=postgresql LOOM_TEST_STORE=redis LOOM_TEST_STORES=redis $(BIN)/python -m pytest -p no:cacheprovider $(WITH_DATABASE)
 
 lint: $(INSTALLED)
 	@$(BIN)/ruff check .

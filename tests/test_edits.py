@@ -1,5 +1,6 @@
 """What a statement says of the values that its rows had and have: never more than is certain."""
 
+from dataclasses import replace
 from datetime import date
 from decimal import Decimal
 from typing import Any
@@ -10,7 +11,7 @@ from django.db import models
 from django.test.utils import isolate_apps
 
 from loom_cache import sql
-from loom_cache.combinations import Combination, Edit, combination, parse
+from loom_cache.combinations import Combination, Edit, Opaque, Value, Values, combination, parse
 from loom_cache.tables import Table
 from loom_cache.tags import Change
 from loom_cache.writes import changes_of
@@ -27,7 +28,12 @@ def edit(text: str, params: Any, **kwargs: Any) -> Edit:
 
 
 def known(state: Any) -> dict[str, list[object]]:
-    return {column: sorted(values, key=str) for column, values in state.items()}
+    """The values that others can be compared with."""
+    found = {
+        column: sorted((one for one in values if not isinstance(one, Opaque)), key=str)
+        for column, values in state.items()
+    }
+    return {column: values for column, values in found.items() if values}
 
 
 INSERT = 'INSERT INTO "news_article_tags" ("article_id", "tag_id") VALUES '
@@ -194,7 +200,8 @@ def test_a_uuid_is_known_by_itself_and_by_its_text() -> None:
 
 BY_AUTHOR = combination(["author_id"], ["created"], "rows")
 COUNT = combination(["author_id"], [], "all")
-THREE, FOUR = frozenset({3}), frozenset({4})
+THREE: frozenset[Value | Opaque] = frozenset({3})
+FOUR: frozenset[Value | Opaque] = frozenset({4})
 
 
 def test_an_answer_that_names_its_rows_is_found_by_what_a_named_row_becomes() -> None:
@@ -244,6 +251,21 @@ def test_a_row_that_was_and_is_the_same_to_an_answer_changes_nothing() -> None:
     assert saved.values_for(COUNT) == []
 
 
+def test_a_value_that_is_told_from_itself_alone_shows_that_nothing_changed() -> None:
+    moment: frozenset[Value | Opaque] = frozenset({Opaque(date(2026, 1, 1))})
+    by_day = combination(["author_id"], ["created"], "later")
+    same: Values = {"author_id": THREE, "created": moment}
+    saved = Edit(named=True, assigned=frozenset({"created"}), before=same, after=same)
+    assert saved.values_for(by_day) == []
+    moved: Values = {"author_id": THREE, "created": frozenset({Opaque(date(2026, 1, 2))})}
+    assert replace(saved, after=moved).values_for(by_day) == [(3,), (3,)]
+
+
+def test_a_value_that_is_told_from_itself_alone_is_no_value_to_be_found_by() -> None:
+    came = Edit(named=False, after={"author_id": frozenset({Opaque(7.5)})})
+    assert came.values_for(COUNT) is None
+
+
 def test_an_answer_for_which_any_column_may_matter_is_found_by_every_edit() -> None:
     anything = combination(["author_id"], None, "all")
     renamed = Edit(
@@ -276,7 +298,7 @@ def test_a_combination_is_read_from_its_name(asked: Combination) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["", "rows", "rows:a", "later:a:b", "rows:a b:c", "rows::", "x:y:z:"]
+    "name", ["", "rows", "rows:a", "newer:a:b", "rows:a b:c", "rows::", "x:y:z:"]
 )
 def test_a_name_of_another_release_is_no_combination(name: str) -> None:
     assert parse(name) is None

@@ -1,6 +1,8 @@
 """What the cases run on: every test that asks for `ask` runs with the memory and the Redis store,
-asynchronously and synchronously; the database is chosen by LOOM_TEST_DB."""
+asynchronously and synchronously; the database is chosen by LOOM_TEST_DB. LOOM_TEST_STORES=redis
+leaves out the memory store."""
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import count
@@ -19,7 +21,10 @@ _numbers = count()
 Ask = Callable[..., Any]
 
 
-@pytest.fixture(params=["memory", "redis"])
+STORES = os.environ.get("LOOM_TEST_STORES", "memory redis").split()
+
+
+@pytest.fixture(params=STORES)
 def store(request: pytest.FixtureRequest) -> Iterator[str]:
     """An empty store of this test's own."""
     kind: str = request.param
