@@ -144,7 +144,7 @@ def test_a_change_by_one_column_names_its_rows(text: str, condition: Equality) -
     statement = read(text)
     assert (statement.reach, statement.target) == ("rows", "t")
     assert statement.changed is not None
-    assert statement.changed.exact is ("public." not in text)  # whose table is that?
+    assert statement.changed.exact
     assert [replace(one, table=None) for one in statement.changed.where] == [condition]
 
 
