@@ -32,6 +32,8 @@ class Changed:
     """The condition demands nothing else."""
     assigned: tuple[tuple[str, Operand], ...] | None = None
     """Columns and their new values; None for a DELETE."""
+    qualified: bool = False
+    """The table's schema is named: it may be another table than the models' of this name."""
 
 
 def read_insert(clauses: Clauses) -> Inserted | None:
@@ -106,9 +108,8 @@ def read_change(verb: str, target: str, at: int, clauses: Clauses) -> Changed | 
     own = tuple(one for one in found if one.table in (None, target))
     if not own:
         return None
-    # In another schema a table of the same name may be meant, which nobody can be asked about.
     qualified = clauses.at(at - 2).text == "."
-    return Changed(own, complete and len(own) == len(found) and not qualified, assigned)
+    return Changed(own, complete and len(own) == len(found), assigned, qualified)
 
 
 def _assigned(clauses: Clauses, start: int, end: int) -> tuple[tuple[str, Operand], ...] | None:

@@ -34,7 +34,7 @@ def columns_needed(
     """Those of which it matters what they hold in the rows that an UPDATE or DELETE is about to
     change; none where nobody needs that, or where it cannot be asked for."""
     changed, target = statement.changed, statement.target
-    if changed is None or target is None or not changed.exact:
+    if changed is None or target is None or changed.qualified or not changed.exact:
         return []
     if len(parameters) != statement.placeholders:
         return []
