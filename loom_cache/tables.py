@@ -267,11 +267,11 @@ def _tie(model: Model, found: dict[str, Table]) -> None:
 
 
 def _acts_in_database(relation: Field) -> bool:
-    """DB_CASCADE and its peers (Django 6.1): the database changes rows no statement names."""
+    """DB_CASCADE and its peers (Django 6.1): the database changes rows no statement names. Where
+    Django does nothing the constraint may have been given an action of its own."""
     on_delete = getattr(relation.remote_field, "on_delete", None)
-    acting = (
-        getattr(models, name, None) for name in ("DB_CASCADE", "DB_SET_NULL", "DB_SET_DEFAULT")
-    )
+    names = ("DB_CASCADE", "DB_SET_NULL", "DB_SET_DEFAULT", "DO_NOTHING")
+    acting = (getattr(models, name, None) for name in names)
     return on_delete is not None and any(on_delete is action for action in acting)
 
 

@@ -23,6 +23,8 @@ _QUESTIONS = {
         " WHERE type = 'trigger' AND lower(tbl_name) = ? LIMIT 1"
     ),
 }
+VENDORS = frozenset(_QUESTIONS)
+"""The databases that can be asked."""
 _known: dict[tuple[Any, ...], bool] = {}
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from django.db import IntegrityError, connections, models, router
+from django.db import Error, IntegrityError, connections, models, router
 from django.db.models.signals import post_delete, post_save
 
 from loom_cache import (
@@ -23,6 +23,7 @@ from loom_cache import (
     sql,
     tables,
     tags,
+    triggers,
     watch,
 )
 from loom_cache.combinations import Values
@@ -97,8 +98,9 @@ class _Writes:
         if watch.keeps_what_it_reads(connection):
             columns = _columns_asked_for(connection, statement, params, many)
         if columns:
-            found = previous.values_before(connection, statement, params or (), columns)
-            watch.state_data(connection)[_PREVIOUS] = found
+            watch.state_data(connection)[_PREVIOUS] = _asked_before(
+                connection, statement, params or (), columns
+            )
 
     def executed(self, connection: Connection, done: Executed) -> None:
         statement = done.statement
@@ -110,6 +112,8 @@ class _Writes:
         changes = changes_of(
             statement, done.params, many=done.many, vendor=connection.vendor, previous=previous
         )
+        if changes and done.error is None:
+            changes = _with_triggers(connection, changes)
         if isinstance(done.error, IntegrityError):
             # The database has just told this code of somebody else's committed write (W5).
             bump(_with_neighbours(_told_of(connection, statement, changes)))
@@ -200,6 +204,27 @@ def _columns_asked_for(
     if not combinations or not isinstance(given, list | tuple):
         return []
     return previous.columns_needed(statement, given, combinations, connection.vendor)
+
+
+def _asked_before(
+    connection: Connection, statement: sql.Statement, params: Any, columns: list[str]
+) -> list[Values] | None:
+    try:
+        return previous.values_before(connection, statement, params, columns)
+    except Error:
+        raise  # the statement would fail as well
+    except Exception:  # noqa: BLE001  a wrapper of somebody's forbids queries here, say
+        return None
+
+
+def _with_triggers(connection: Connection, changes: Changes) -> Changes:
+    """A trigger may change other rows of its table than the statement does."""
+    if connection.vendor not in triggers.VENDORS:
+        return changes
+    return {
+        name: Change(unknown=True) if triggers.has_any(connection, name) else change
+        for name, change in changes.items()
+    }
 
 
 def changes_of(

@@ -1,6 +1,6 @@
 """Answers that a precise dependency must not leave stale, and statements it must not change."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from decimal import Decimal
 from typing import Any
@@ -22,6 +22,7 @@ from loom_cache import (
 )
 from loom_cache.steps import Enrol
 from testproject.news.models import Article, Author
+from tests.cases.conftest import Ask
 from tests.cases.questions import Answers, Question, answers, assert_fresh_after
 from tests.museum import models as m
 from tests.museum.install import museum, museum_app
@@ -259,3 +260,61 @@ def test_a_row_that_had_an_equal_value_of_another_spelling_is_found(
     assert_fresh_after(
         lambda: m.Artist.objects.filter(pk=one.pk).update(country="yy"), {"found": found}, answers
     )
+
+
+@pytest.fixture
+def one_favourite(transactional_db: None) -> Iterator[None]:
+    """Only one article has more than 100 views: a trigger resets the others."""
+    on = "ON news_article"
+    with connection.cursor() as cursor:
+        if connection.vendor == "postgresql":
+            cursor.execute(
+                "CREATE FUNCTION favourite() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
+                "UPDATE news_article SET views = 0 WHERE id <> NEW.id AND views > 100; "
+                "RETURN NULL; END $$"
+            )
+            cursor.execute(
+                f"CREATE TRIGGER favourite AFTER UPDATE {on} FOR EACH ROW "
+                "WHEN (NEW.views > 100) EXECUTE FUNCTION favourite()"
+            )
+        else:
+            on = ""
+            cursor.execute(
+                "CREATE TRIGGER favourite AFTER UPDATE ON news_article WHEN NEW.views > 100 BEGIN "
+                "UPDATE news_article SET views = 0 WHERE id <> NEW.id AND views > 100; END"
+            )
+    yield
+    with connection.cursor() as cursor:
+        cursor.execute(f"DROP TRIGGER favourite {on}")
+        if connection.vendor == "postgresql":
+            cursor.execute("DROP FUNCTION favourite")
+
+
+def test_a_trigger_that_changes_other_rows_of_its_table_is_followed(
+    ask: Ask, author: Author, one_favourite: None
+) -> None:
+    first, second = (
+        Article.objects.create(author=author, slug=slug, title=slug) for slug in ("a", "b")
+    )
+    Article.objects.filter(pk=first.pk).update(views=200)
+    for _ in range(2):
+        assert ask(articles, "get", pk=first.pk).views == 200
+    Article.objects.filter(pk=second.pk).update(views=300)
+    assert ask(articles, "get", pk=first.pk).views == 0
+
+
+def test_a_wrapper_that_forbids_queries_lets_a_write_through(ask: Ask, author: Author) -> None:
+    made = Article.objects.create(author=author, slug="a", title="a")
+    for _ in range(2):
+        assert ask(articles.filter(author=author), "count") == 1
+
+    def no_queries(execute: Any, sql: str, *rest: Any) -> Any:
+        if sql.startswith("SELECT"):
+            raise RuntimeError("No queries here.")
+        return execute(sql, *rest)
+
+    other = Author.objects.create(name="Ben")
+    with connection.execute_wrapper(no_queries):
+        made.author = other
+        made.save()
+    assert ask(articles.filter(author=author), "count") == 0
