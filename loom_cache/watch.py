@@ -307,6 +307,12 @@ def _note_what_sql_began(connection: Connection) -> None:
         connection.__dict__[_STATE].begun = True
 
 
+def is_over_in_driver(connection: Connection) -> bool:
+    """Whether the driver says that no transaction is open, whatever Django thinks: with autocommit
+    off, SQLite commits at the release of the outermost savepoint."""
+    return connection.vendor == "sqlite" and _open_in_driver(connection) is False
+
+
 def _open_in_driver(connection: Connection) -> bool | None:
     """None where the driver does not tell."""
     with suppress(Error), connection.wrap_database_errors:  # it is closed

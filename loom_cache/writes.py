@@ -142,8 +142,8 @@ class _Writes:
             pending.roll_back_to(statement.savepoint)
         elif statement.control == "release":
             pending.release(statement.savepoint)
-            if _is_over(connection):  # a savepoint of SQLite was the transaction
-                _flush(connection)
+            if _is_over(connection) or watch.is_over_in_driver(connection):
+                _flush(connection)  # a savepoint of SQLite was the transaction
 
     def _raw_end(self, connection: Connection) -> None:
         # COMMIT or ROLLBACK as SQL: Django's own idea of the transaction may differ, so that
