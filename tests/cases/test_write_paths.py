@@ -1398,3 +1398,25 @@ def test_what_copy_has_written_unseen_is_read_after_invalidate(answers: Answers)
         invalidate(m.Style)
 
     assert_fresh_after(copy, QUESTIONS, answers)
+
+
+# Connections. ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("store", "answers"), [("memory", "async"), ("redis", "sync")], indirect=True
+)
+def test_every_answer_is_fresh_after_a_write_through_a_connection_without_an_alias(
+    answers: Answers,
+) -> None:
+    """Django makes such a one to create databases; so does whoever copies a connection."""
+    copied = connection.copy(alias="__nowhere__")
+
+    def write() -> None:
+        with copied.cursor() as cursor:
+            cursor.execute("UPDATE museum_work SET artist_id = %s WHERE id = %s", [CAT, LOOM])
+
+    try:
+        assert_fresh_after(write, QUESTIONS, answers)
+    finally:
+        copied.close()
