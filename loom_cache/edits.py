@@ -93,12 +93,19 @@ def changed(
         return Change(unknown=True)
     assigned = _assigned(table, new, parameters, vendor)
     touched = table.touched_by(new)
-    changing = table.generated.union(new)
     for state in states:
-        kept = {column: values for column, values in state.items() if column not in changing}
+        kept = _kept(state, touched)
         edit = Edit(named=named, assigned=touched, before=state, after={**kept, **assigned})
         change.edits.append(edit)
     return change
+
+
+def _kept(state: Values, touched: frozenset[str] | None) -> Values:
+    """What is still known of a row after an UPDATE that touched these columns; nothing, where one
+    of them is none of the models'."""
+    if touched is None:
+        return {}
+    return {column: values for column, values in state.items() if column not in touched}
 
 
 def _assigned(table: Table, new: dict[str, Operand], parameters: Parameters, vendor: str) -> Values:

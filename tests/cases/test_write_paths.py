@@ -23,6 +23,7 @@ from django.db.models import (
     Count,
     Exists,
     F,
+    IntegerField,
     OuterRef,
     Prefetch,
     ProtectedError,
@@ -32,6 +33,7 @@ from django.db.models import (
     Value,
     When,
 )
+from django.db.models.expressions import RawSQL
 from django.db.models.functions import Concat, Upper
 from django.db.models.signals import pre_save
 from django.forms import inlineformset_factory, modelform_factory, modelformset_factory
@@ -979,6 +981,15 @@ OF_FRAMES: Questions = {
         frames, lambda q: q.filter(finish="plain")
     ),
     "a count by two columns": Question(frames, lambda q: q.filter(height=1, area=3), "count"),
+    "generated columns by others": Question(
+        frames, lambda q: q.filter(height=3).values_list("area", "shouted")
+    ),
+    "a sum of a generated column": Question(
+        frames, lambda q: q.filter(finish="plain"), "aggregate", kwargs={"s": Sum("area")}
+    ),
+    "a later row by a generated column": Question(
+        frames, lambda q: q.filter(finish="plain").order_by("area")[1:2]
+    ),
 }
 
 
@@ -1107,6 +1118,33 @@ def test_every_answer_is_fresh_after_a_trigger_has_changed_the_row_that_was_writ
     path: Write, answers: Answers
 ) -> None:
     assert_fresh_after(path, OF_LEDGERS, answers)
+
+
+@pytest.fixture
+def hidden(museum: None) -> Iterator[None]:
+    """A column that no model has."""
+    execute("ALTER TABLE museum_work ADD COLUMN hidden integer DEFAULT 1")
+    yield
+    execute("ALTER TABLE museum_work DROP COLUMN hidden")
+
+
+@pytest.mark.usefixtures("hidden")
+def test_every_answer_is_fresh_after_a_column_that_no_model_has_was_changed(
+    answers: Answers,
+) -> None:
+    column = RawSQL("hidden", (), output_field=IntegerField())
+    questions = {
+        "rows": Question(works, lambda q: q.filter(artist=ADA).annotate(hidden=column)),
+        "values": Question(works, lambda q: q.filter(artist=ADA).annotate(h=column).values("h")),
+        "a sum": Question(
+            works, lambda q: q.filter(artist=ADA), "aggregate", kwargs={"s": Sum(column)}
+        ),
+    }
+    writes: list[Write] = [
+        lambda: execute("UPDATE museum_work SET hidden = 2 WHERE id = %s", [LOOM]),
+        lambda: execute("UPDATE museum_work SET hidden = 3 WHERE artist_id = %s", [ADA]),
+    ]
+    assert_fresh_after_each(writes, questions, answers)
 
 
 # What becomes of those that refer. ---------------------------------------------------------------
