@@ -148,6 +148,8 @@ def _compares_exactly(pk: Field, vendor: str) -> bool:
 def _target_of(column: Field) -> str | None:
     if not isinstance(column, models.ForeignKey) or not getattr(column, "db_constraint", False):
         return None
+    if not column.model._meta.managed:
+        return None  # whoever made the table need not have given it the constraint
     return name_of(column.target_field.model) if column.target_field.primary_key else None
 
 

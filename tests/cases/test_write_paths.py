@@ -1235,6 +1235,67 @@ def test_every_answer_is_fresh_after_a_restricted_row_went_with_the_one_it_hangs
     assert_fresh_after(DISMISSALS["an instance"], OF_KEEPERS, answers)
 
 
+# Tables that Django did not make. ----------------------------------------------------------------
+
+
+@pytest.fixture
+def old_tables(museum: None) -> Iterator[None]:
+    for name, columns in m.OLD_TABLES.items():
+        execute(f"CREATE TABLE {name} ({columns})")
+    yield
+    for name in m.OLD_TABLES:
+        execute(f"DROP TABLE {name}")
+
+
+class Locks(CachedRepository[m.Lock]):
+    model = m.Lock
+
+
+class Signs(CachedRepository[m.Sign]):
+    model = m.Sign
+
+
+locks, signs = Locks(), Signs()
+
+
+@pytest.mark.usefixtures("guarded", "old_tables")
+@pytest.mark.parametrize("path", DISMISSALS.values(), ids=DISMISSALS)
+def test_every_answer_is_fresh_after_the_database_deleted_what_refers_to_a_deleted_row(
+    path: Write, answers: Answers
+) -> None:
+    """`DO_NOTHING` leaves it to the database what to do."""
+    m.Lock.objects.create(pk=1, keeper_id=GOING, door="Front")
+    questions = {
+        "a row": row(locks, pk=1),
+        "rows": Question(locks, lambda q: q),
+        "rows of the keeper": Question(locks, lambda q: q.filter(keeper=GOING)),
+        "a count by another column": Question(locks, lambda q: q.filter(door="Front"), "count"),
+        "rows with their keepers": Question(locks, lambda q: q.select_related("keeper")),
+    }
+    assert_fresh_after(path, questions, answers)
+
+
+@pytest.mark.usefixtures("old_tables")
+def test_every_answer_is_fresh_after_a_row_came_to_be_that_was_referred_to_already(
+    answers: Answers,
+) -> None:
+    m.Sign.objects.create(pk=1, style_id=NEW, text="Silk")
+    questions = {
+        "a row": Question(signs, lambda q: q.filter(pk=1).select_related("style"), "get_or_none"),
+        "rows": Question(signs, lambda q: q.select_related("style")),
+        "rows by a text": Question(
+            signs, lambda q: q.filter(text="Silk").select_related("style"), "first"
+        ),
+        "a count": Question(signs, lambda q: q.filter(style__name="silk"), "count"),
+        "prefetched": Question(signs, lambda q: q.prefetch_related("style")),
+    }
+    writes: list[Write] = [
+        lambda: m.Style.objects.create(pk=NEW, name="silk"),
+        lambda: m.Style.objects.filter(pk=NEW).delete(),
+    ]
+    assert_fresh_after_each(writes, questions, answers)
+
+
 # The admin. --------------------------------------------------------------------------------------
 
 

@@ -290,6 +290,35 @@ class Task(MuseumModel):
     name = models.CharField(max_length=50)
 
 
+class Lock(MuseumModel):
+    """Goes with its keeper: not by Django, but by ON DELETE of its table."""
+
+    keeper = models.ForeignKey(Keeper, models.DO_NOTHING, related_name="+")
+    door = models.CharField(max_length=50)
+
+    class Meta(MuseumModel.Meta):
+        app_label = "museum"
+        managed = False
+
+
+class Sign(MuseumModel):
+    """Its table is older than Django, and says nothing of where its keys lead."""
+
+    style = models.ForeignKey(Style, models.DO_NOTHING, related_name="+")
+    text = models.CharField(max_length=50)
+
+    class Meta(MuseumModel.Meta):
+        app_label = "museum"
+        managed = False
+
+
+OLD_TABLES = {
+    "museum_lock": "id bigint PRIMARY KEY, door varchar(50), "
+    "keeper_id bigint REFERENCES museum_keeper (id) ON DELETE CASCADE",
+    "museum_sign": "id bigint PRIMARY KEY, text varchar(50), style_id bigint",
+}
+
+
 class Ledger(MuseumModel):
     """Where a trigger is set, the database itself keeps its state."""
 
