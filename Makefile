@@ -1,4 +1,4 @@
-# make demo | test | serve | lint | bench-hit-rate | clean: each needs Python 3.11+ with pip, and nothing else.
+# make demo | test | test-long | serve | lint | bench-hit-rate | clean: each needs Python 3.11+ with pip, and nothing else.
 
 PYTHON ?= $(shell for name in python3 python3.14 python3.13 python3.12 python3.11; do \
 	$$name -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$name && break; \
@@ -17,10 +17,11 @@ OPERATIONS ?= 30000
 DEBIAN_SERVERS := redis-server postgresql
 
 # What depends on the database runs on PostgreSQL too; the first run is on SQLite.
-WITH_DATABASE := tests/cases tests/peers tests/test_codec.py tests/test_codec_results.py tests/test_command.py \
-	tests/test_demo.py tests/test_site.py tests/test_writes.py
+WITH_DATABASE := tests/cases tests/peers tests/model/test_model.py tests/test_codec.py tests/test_codec_results.py \
+	tests/test_command.py tests/test_demo.py tests/test_site.py tests/test_writes.py
+MODEL_STEPS ?= 20000
 
-.PHONY: demo test test-sqlite test-postgresql serve lint format bench-hit-rate clean services
+.PHONY: demo test test-long test-sqlite test-postgresql serve lint format bench-hit-rate clean services
 
 demo: $(INSTALLED)
 	@$(BIN)/python manage.py demo
@@ -36,6 +37,12 @@ test-sqlite: $(INSTALLED)
 # On PostgreSQL the Redis store alone: what the memory store does is not the database's. test-long has both.
 test-postgresql: $(INSTALLED)
 	@LOOM_TEST_DB=postgresql LOOM_TEST_STORE=redis LOOM_TEST_STORES=redis $(BIN)/python -m pytest -p no:cacheprovider $(WITH_DATABASE)
+
+# An hour or two: the model-based test at length, and everything on PostgreSQL with both stores.
+test-long: $(INSTALLED) services
+	@LOOM_MODEL_STEPS=$(MODEL_STEPS) $(BIN)/python -m pytest -s tests/model
+	@LOOM_TEST_DB=postgresql LOOM_TEST_STORE=redis LOOM_MODEL_STEPS=$(MODEL_STEPS) \
+		$(BIN)/python -m pytest -s -p no:cacheprovider $(WITH_DATABASE)
 
 lint: $(INSTALLED)
 	@$(BIN)/ruff check .
