@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -22,7 +22,7 @@ class Counter:
     model: str
     """Labels of the models that share the table; the table's name if no model does."""
     tag: str
-    """`list`, `id:7`, or `*` for the table's own."""
+    """`list`, `id:7`, `where:author_id:3`, or `*` for the table's own."""
     generation: int
     bumps: int
     """Since it was seeded, modulo 32,768."""
@@ -63,7 +63,8 @@ def counters_of(
         names = [name for name in resolver.known_sync() if found is None or _part(name) in found]
     listed = sorted(names, key=_in_order)[:limit]
     now = resolver.look_sync([], listed).generations if listed else {}
-    shown = [_described(name, now[name]) for name in listed if name in now]
+    columns = _columns(resolver, listed)
+    shown = [_described(name, now[name], columns) for name in listed if name in now]
     return Listing(shown, len(names) if pk is None else len(shown))
 
 
@@ -153,10 +154,20 @@ def _in_order(tag: str) -> list[str]:
     return [part.zfill(20) if part.isdecimal() else part for part in tag.split(":")]
 
 
-def _described(tag: str, generation: int) -> Counter:
+def _columns(resolver: GenerationalDependencyResolver, names: Iterable[str]) -> dict[str, str]:
+    """What combinations are called in tags, and which columns they fix."""
+    parts = {_part(name) for name in names}
+    found = [table for table in tables.watched() if keys.safe(table) in parts]
+    resolver.learn_sync(found)
+    known = (one for table in found for one in resolver.catalogue.of(table).combinations)
+    return {keys.safe(one.name): ",".join(one.columns) for one in known}
+
+
+def _described(tag: str, generation: int, columns: Mapping[str, str]) -> Counter:
+    spelled = tag.partition("}")[2].lstrip(":") or "*"
     return Counter(
         model=_labels(_part(tag)),
-        tag=tag.partition("}")[2].lstrip(":") or "*",
+        tag=":".join(columns.get(part, part) for part in spelled.split(":")),
         generation=generation,
         bumps=counters.bumps(generation),
         seeded=counters.seeded_at(generation),

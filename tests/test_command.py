@@ -129,6 +129,12 @@ def test_inspect_as_json_gives_every_counter_with_its_facts() -> None:
         assert before <= datetime.fromisoformat(counter["seeded"]) <= datetime.now(UTC)
 
 
+def test_inspect_shows_the_values_that_answers_are_found_by() -> None:
+    articles.filter(author_id=7).count()
+    found = json.loads(run("inspect", "news.Article", "--format", "json"))
+    assert {"where", "where:author_id", "where:author_id:7"} <= {one["tag"] for one in found}
+
+
 def test_inspect_counts_the_bumps() -> None:
     article()
     for title in "abc":
