@@ -113,6 +113,7 @@ def test_inspect_shows_each_counter_as_a_line_of_a_table() -> None:
     assert [line.split()[:2] for line in lines] == [
         ["news.Article", "*"],
         ["news.Article", f"id:{ONE}"],
+        ["news.Article", "ids"],
         ["news.Article", "list"],
     ]
     assert len({line.index(f" {line.split()[1]} ") for line in lines}) == 1, "columns are aligned"
@@ -140,7 +141,7 @@ def test_inspect_counts_the_bumps() -> None:
     for title in "abc":
         Article.objects.filter(pk=ONE).update(title=title)
     bumps = {counter["tag"]: counter["bumps"] for counter in counters()}
-    assert bumps == {"*": 0, f"id:{ONE}": 3, "list": 3}
+    assert bumps == {"*": 0, f"id:{ONE}": 3, "ids": 0, "list": 3}
 
 
 def test_inspect_says_that_nothing_is_cached() -> None:
@@ -173,7 +174,7 @@ def test_inspect_shows_only_the_row_that_is_named() -> None:
 def test_inspect_shows_no_more_than_the_limit() -> None:
     for pk in (ONE, TWO):
         article(pk)
-    assert len(counters()) == 4
+    assert len(counters()) == 5
     assert len(counters("--limit", "3")) == 3
 
 
