@@ -167,12 +167,17 @@ def _described(tag: str, generation: int, columns: Mapping[str, str]) -> Counter
     spelled = tag.partition("}")[2].lstrip(":") or "*"
     return Counter(
         model=_labels(_part(tag)),
-        tag=":".join(columns.get(part, part) for part in spelled.split(":")),
+        tag=":".join(columns.get(part) or _shortened(part) for part in spelled.split(":")),
         generation=generation,
         bumps=counters.bumps(generation),
         seeded=counters.seeded_at(generation),
         open_writers=counters.open_writers(generation),
     )
+
+
+def _shortened(part: str) -> str:
+    """A digest by its beginning."""
+    return f"{part[:9]}..." if part.startswith("~") else part
 
 
 def as_dict(counter: Counter) -> dict[str, Any]:

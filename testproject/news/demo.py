@@ -10,7 +10,7 @@ from asgiref.sync import sync_to_async
 from django.db import connection, models
 from django.db.models import Count, F, Q
 
-from loom_cache import counters, generations, tags
+from loom_cache.inspection import counters_of
 from testproject.news.models import Article, Comment
 from testproject.news.readings import Reading, observe
 from testproject.news.repositories import Headline, articles, comments
@@ -55,18 +55,18 @@ class Demonstration:
         ]
         self._table(["question", "1st: SQL", "ms", "2nd: SQL", "ms", "factor"], rows)
 
-    async def write_and_ask(self, writes: Sequence[Write], touchable: Sequence[str]) -> None:
+    async def write_and_ask(self, writes: Sequence[Write]) -> None:
         self._out("2. Ordinary Django writes, one after the other, and the generations they bump.")
         self._out("")
         columns = []
         for number, write in enumerate(writes, start=1):
-            before = await _bumps(touchable)
+            before = await _bumps()
             await write.run()
-            after = await _bumps(touchable)
+            after = await _bumps()
             self._out(f"   {number}) {write.name:<16}{write.code}")
-            for tag in touchable:
-                if before.get(tag) != after.get(tag):
-                    self._out(f"      {tag:<28}{before.get(tag)} -> {after.get(tag)}")
+            for tag in sorted(before):
+                if before[tag] != after.get(tag):
+                    self._out(f"      {tag:<48}{before[tag]} -> {after.get(tag)}")
             self._out("")
             columns.append(await self._ask_all(f"after write {number}, {write.name}"))
         self._out("3. What each write made fresh; all else stayed warm, read without any SQL.")
@@ -103,7 +103,7 @@ async def run(out: Print) -> Demonstration:
     other = next(article for article in others if article.author_id != one.author_id)
     show = Demonstration(_questions(one, other), out)
     await show.ask_twice()
-    await show.write_and_ask(_writes(one), _touchable(one))
+    await show.write_and_ask(_writes(one))
     return show
 
 
@@ -194,25 +194,11 @@ def _amend_first_comment(article: Article) -> None:
         )
 
 
-def _touchable(article: Article) -> list[str]:
-    """The tags whose generations are shown."""
-    rows, remarks = Article._meta.db_table, Comment._meta.db_table
-    return [
-        tags.of_table(rows),
-        tags.of_list(rows),
-        tags.of_row(rows, article.pk),
-        tags.of_table(remarks),
-        tags.of_list(remarks),
-    ]
-
-
-async def _bumps(names: Sequence[str]) -> dict[str, int]:
-    """How often each generation was bumped since it was seeded; absent ones are left out."""
-    resolver = generations.resolver()
-    if resolver is None:
-        return {}
-    view = await resolver.look([], names)
-    return {tag: counters.bumps(value) for tag, value in view.generations.items()}
+@sync_to_async
+def _bumps() -> dict[str, int]:
+    """How often each generation was bumped since it was seeded: what `loom_cache inspect` shows."""
+    labels = ["news.Article", "news.Comment"]
+    return {f"{one.model} {one.tag}": one.bumps for one in counters_of(labels).shown}
 
 
 def _facts(answer: object) -> object:
