@@ -66,7 +66,7 @@ class Demonstration:
             self._out(f"   {number}) {write.name:<16}{write.code}")
             for tag in sorted(before):
                 if before[tag] != after.get(tag):
-                    self._out(f"      {tag:<48}{before[tag]} -> {after.get(tag)}")
+                    self._out(f"      {tag:<48} {before[tag]} -> {after.get(tag)}")
             self._out("")
             columns.append(await self._ask_all(f"after write {number}, {write.name}"))
         self._out("3. What each write made fresh; all else stayed warm, read without any SQL.")
