@@ -203,7 +203,8 @@ def _columns_asked_for(
     combinations = resolver.catalogue.of(target).combinations
     if not combinations or not isinstance(given, list | tuple):
         return []
-    return previous.columns_needed(statement, given, combinations, connection.vendor)
+    columns = previous.columns_needed(statement, given, combinations, connection.vendor)
+    return columns if triggers.has_columns(connection, target, columns) else []
 
 
 def _asked_before(

@@ -43,7 +43,7 @@ from psycopg import sql
 
 from loom_cache import CachedRepository, invalidate
 from testproject.news.models import Article, Author
-from tests.cases.conftest import statements
+from tests.cases.conftest import Ask, statements
 from tests.cases.questions import (
     Answers,
     Question,
@@ -1483,6 +1483,23 @@ def test_every_answer_is_fresh_after_a_migration_forwards_and_one_backwards(
 
     for migration in ("0002_rename_authors", "0001_initial"):
         assert_fresh_after(migrate(migration), OF_NEWS, answers)
+
+
+def test_a_write_is_no_error_where_the_table_lacks_a_column_of_the_model(ask: Ask) -> None:
+    """As in a migration of data backwards: what the column has been asked for does not matter."""
+    asked = ledgers.filter(state="new").values_list("amount", flat=True)
+    m.Ledger.objects.create(pk=BOOK, amount=1)
+    assert ask(asked, "list") == [1]
+    m.Ledger.objects.filter(pk=BOOK).update(amount=2)  # this process knows of the question now
+    assert ask(asked, "list") == [2]
+    execute("ALTER TABLE museum_ledger DROP COLUMN state")
+    try:
+        m.Ledger.objects.filter(pk=BOOK).update(amount=3)
+        with transaction.atomic():
+            m.Ledger.objects.filter(amount=3).update(amount=4)
+    finally:
+        execute("ALTER TABLE museum_ledger ADD COLUMN state varchar(50) DEFAULT 'new' NOT NULL")
+    assert ask(asked, "list") == [4]
 
 
 @pytest.mark.skipif(not POSTGRESQL, reason="PostgreSQL has COPY.")
