@@ -62,7 +62,7 @@ class Table:
         """The columns that change as these are assigned, those computed by the database too; None
         where it cannot be told, since a column is not the models'."""
         columns = frozenset(assigned)
-        return columns if columns <= self.columns.keys() else None
+        return columns | self.generated if columns <= self.columns.keys() else None
 
     @property
     def has_one_key(self) -> bool:

@@ -21,7 +21,7 @@ from django.db import Error, connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.signals import connection_created
 
-from loom_cache import recording, sql, triggers
+from loom_cache import introspection, recording, sql
 
 Connection = BaseDatabaseWrapper
 
@@ -288,7 +288,7 @@ def _carry_out(
         ):
             _end(connection)
         if statement.defines:
-            triggers.forget()
+            introspection.forget()
         if statement.control is not None or error is not None:
             _note_what_sql_began(connection)
         rows = getattr(context.get("cursor"), "rowcount", -1) if error is None else -1
@@ -491,7 +491,7 @@ def _record_asked(statement: sql.Statement, params: Any, connection: Connection)
                 frozenset(
                     use.table
                     for use in read
-                    if use.demands and triggers.has_any(connection, use.table)
+                    if use.demands and introspection.has_triggers(connection, use.table)
                 ),
             )
         )

@@ -17,13 +17,13 @@ from loom_cache import (
     config,
     edits,
     generations,
+    introspection,
     metrics,
     previous,
     publishing,
     sql,
     tables,
     tags,
-    triggers,
     watch,
 )
 from loom_cache.combinations import Values
@@ -204,7 +204,7 @@ def _columns_asked_for(
     if not combinations or not isinstance(given, list | tuple):
         return []
     columns = previous.columns_needed(statement, given, combinations, connection.vendor)
-    return columns if triggers.has_columns(connection, target, columns) else []
+    return columns if introspection.has_columns(connection, target, columns) else []
 
 
 def _asked_before(
@@ -220,10 +220,10 @@ def _asked_before(
 
 def _with_triggers(connection: Connection, changes: Changes) -> Changes:
     """A trigger may change other rows of its table than the statement does."""
-    if connection.vendor not in triggers.VENDORS:
+    if connection.vendor not in introspection.VENDORS:
         return changes
     return {
-        name: Change(unknown=True) if triggers.has_any(connection, name) else change
+        name: Change(unknown=True) if introspection.has_triggers(connection, name) else change
         for name, change in changes.items()
     }
 

@@ -48,7 +48,7 @@ def forget() -> None:
     _columns.clear()
 
 
-def has_any(connection: BaseDatabaseWrapper, table: str) -> bool:
+def has_triggers(connection: BaseDatabaseWrapper, table: str) -> bool:
     """Asked once per process and table, on the driver's own cursor: it is no query of the
     application's. True where it cannot be known."""
     key = _key(connection, table)
