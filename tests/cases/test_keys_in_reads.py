@@ -203,13 +203,14 @@ ODD_KEYS = ["{}", "a:", ": ", "*?", "%s", "ä", "日本", "A", "a"]
 
 
 def test_odd_primary_keys_are_refreshed_one_by_one(ask: Ask) -> None:
+    """But for those that differ in case alone: a column may take them for one (citext)."""
     for code in ODD_KEYS:
         Country.objects.create(code=code, name=f"old {code}")
         ask(countries, "get", pk=code)
     for number, code in enumerate(ODD_KEYS):
         Country.objects.filter(pk=code).update(name=f"new {code}")
         for later, other in enumerate(ODD_KEYS):
-            with outcomes("miss" if other == code else "hit"):
+            with outcomes("miss" if other.lower() == code.lower() else "hit"):
                 found = ask(countries, "get", pk=other)
             assert found.name == f"{'new' if later <= number else 'old'} {other}"
 
