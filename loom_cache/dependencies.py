@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from loom_cache import tables, tags
-from loom_cache.combinations import Combination, Kind, Values, combination, is_plain
+from loom_cache.combinations import Combination, Kind, Value, Values, combination, is_plain
 from loom_cache.edits import demanded
 from loom_cache.reached import Reached
 from loom_cache.recording import Asked, Recorder
@@ -30,7 +30,7 @@ class OfTable:
     rows: set[Row] = field(default_factory=set)
     by_row: bool = False
     """Rows are named by key, and nothing else covers them."""
-    values: dict[Combination, set[tuple[object, ...]]] = field(default_factory=dict)
+    values: dict[Combination, set[tuple[Value, ...]]] = field(default_factory=dict)
 
     def tags(self, table: str) -> list[str]:
         if self.whole:
@@ -40,7 +40,7 @@ class OfTable:
             found.append(tags.of_combinations(table))
         for asked, values in self.values.items():
             found.append(tags.of_combination(table, asked))
-            found += [tags.of_values(table, asked, one) for one in values]  # type: ignore[arg-type]
+            found += [tags.of_values(table, asked, one) for one in values]
         if self.by_row:
             found.append(tags.of_rows(table))
         return found + [tags.of_row(table, row) for row in self.rows]
@@ -60,9 +60,6 @@ class Dependencies:
             for name, one in self.tables.items()
             if one.values and not one.whole
         }
-
-    def widen(self, table: str) -> None:
-        self.tables[table].whole = True
 
 
 def of_load(
