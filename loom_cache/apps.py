@@ -21,6 +21,7 @@ class LoomCacheAppConfig(AppConfig):
             checks.check_settings,
             checks.check_labels,
             checks.check_store_is_shared,
+            checks.check_strict_store,
             declarations.check_repositories,
         ):
             register(check)

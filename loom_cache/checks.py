@@ -12,6 +12,7 @@ from django.core.checks import CheckMessage
 
 from loom_cache import config
 from loom_cache.config import SETTING, CacheConfig
+from loom_cache.gateway import CacheGateway
 from loom_cache.problems import nearest
 
 
@@ -28,11 +29,15 @@ def check_settings(
 def check_labels(
     app_configs: Sequence[AppConfig] | None = None, **kwargs: Any
 ) -> list[CheckMessage]:
-    """Errors for labels in TTL and IGNORE that are those of no model."""
+    """Errors for labels in TTL, IGNORE and STRICT that are those of no model, or contradict."""
     current = config.current()
     if current is None:
         return []
-    return [*_unknown_in_ttl(current), *_unknown_in_ignore(current)]
+    return [
+        *_unknown_in_ttl(current),
+        *_unknown_in_ignore(current),
+        *_unknown_in_strict(current),
+    ]
 
 
 def check_store_is_shared(
@@ -56,6 +61,26 @@ def check_store_is_shared(
     ]
 
 
+def check_strict_store(
+    app_configs: Sequence[AppConfig] | None = None, **kwargs: Any
+) -> list[CheckMessage]:
+    """An error for STRICT where the store cannot keep its promise."""
+    current = config.current()
+    if current is None or not current.strict:
+        return []
+    alias = current.effective_counter_alias
+    if CacheGateway(alias=alias).native_counters:
+        return []
+    return [
+        checks.Error(
+            f"{SETTING} has STRICT, and the cache alias {alias!r} cannot tell who is writing.",
+            hint="That takes Redis, or the memory of one process. Without it what is read is as "
+            "new as the last acknowledged write.",
+            id="loom_cache.E015",
+        )
+    ]
+
+
 def _unknown_in_ttl(current: CacheConfig) -> Iterator[CheckMessage]:
     labels = _labels()
     known = labels | {f"{label}_list" for label in labels}
@@ -70,6 +95,19 @@ def _unknown_in_ignore(current: CacheConfig) -> Iterator[CheckMessage]:
     for label in current.ignore:
         if label not in labels and label not in CacheConfig().ignore:
             yield _unknown("IGNORE", label, labels)
+
+
+def _unknown_in_strict(current: CacheConfig) -> Iterator[CheckMessage]:
+    labels = _labels()
+    for label in () if isinstance(current.strict, bool) else current.strict:
+        if label not in labels:
+            yield _unknown("STRICT", label, labels)
+        elif label in current.ignore:
+            yield checks.Error(
+                f"{SETTING} names {label!r} in STRICT and in IGNORE.",
+                hint="What is ignored is never cached. Remove it from one of the two.",
+                id="loom_cache.E016",
+            )
 
 
 def _unknown(key: str, label: str, known: set[str]) -> CheckMessage:

@@ -80,6 +80,8 @@ class CacheConfig(
         lowered = {label.lower(): seconds for label, seconds in self.ttl.items()}
         msgspec.structs.force_setattr(self, "ttl", lowered)
         msgspec.structs.force_setattr(self, "ignore", tuple(x.lower() for x in self.ignore))
+        if not isinstance(self.strict, bool):
+            msgspec.structs.force_setattr(self, "strict", tuple(x.lower() for x in self.strict))
 
     def __rich_repr__(self) -> list[tuple[str, Any]]:
         """Where the cache is and what it is called; never the credentials in it."""

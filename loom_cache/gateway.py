@@ -12,7 +12,7 @@ from aiocache.factory import CacheHandler
 
 from loom_cache import config as configuration
 from loom_cache import counters
-from loom_cache.backends import Enrolled, Pair, Roll, Snapshot, Store
+from loom_cache.backends import Enrolled, Lease, Moved, Pair, Roll, Snapshot, Store
 from loom_cache.backends.foreign import ForeignStore
 from loom_cache.backends.memory import MemoryCache
 from loom_cache.backends.redis import RedisCache
@@ -131,38 +131,46 @@ class CacheGateway:
         if pairs:
             self._store.store_sync(pairs)
 
-    async def seed(self, keys: Sequence[str]) -> Snapshot[int]:
-        """The counters at the full keys, started where there are none, in one request."""
-        return await self._store.seed(keys) if keys else Snapshot("", [])
+    async def seed(self, keys: Sequence[str], leases: Sequence[Lease] = ()) -> Snapshot[int]:
+        """The counters at the full keys, then those of strict tables, started where there are
+        none, in one request."""
+        return await self._store.seed(keys, leases) if keys or leases else Snapshot("", [])
 
-    def seed_sync(self, keys: Sequence[str]) -> Snapshot[int]:
-        return self._store.seed_sync(keys) if keys else Snapshot("", [])
-
-    async def bump(self, keys: Sequence[str], *, timeout: float | None = None) -> int:  # noqa: ASYNC109
-        """Make what was stored under these counters unreadable; how many of them existed.
-
-        One request, `timeout` seconds at most (default: WRITE_TIMEOUT).
-        """
-        return await self._store.bump(keys, timeout=timeout) if keys else 0
-
-    def bump_sync(self, keys: Sequence[str], *, timeout: float | None = None) -> int:
-        return self._store.bump_sync(keys, timeout=timeout) if keys else 0
+    def seed_sync(self, keys: Sequence[str], leases: Sequence[Lease] = ()) -> Snapshot[int]:
+        return self._store.seed_sync(keys, leases) if keys or leases else Snapshot("", [])
 
     async def bump_and_read(
         self,
         keys: Sequence[str],
         reads: Sequence[str],
         *,
+        leases: Sequence[Lease] = (),
         timeout: float | None = None,  # noqa: ASYNC109
-    ) -> list[int | None]:
-        """Bump, and then read the counters at `reads`, in one request."""
-        moved = await self._store.bump_and_read(keys, reads, timeout=timeout)
-        return moved.values
+    ) -> Moved:
+        """Make what was stored under the counters at `keys` unreadable, take the steps of strict
+        tables, and then read the counters at `reads`.
+
+        One request, `timeout` seconds at most (default: WRITE_TIMEOUT).
+        """
+        return await self._store.bump_and_read(keys, reads, leases=leases, timeout=timeout)
 
     def bump_and_read_sync(
-        self, keys: Sequence[str], reads: Sequence[str], *, timeout: float | None = None
-    ) -> list[int | None]:
-        return self._store.bump_and_read_sync(keys, reads, timeout=timeout).values
+        self,
+        keys: Sequence[str],
+        reads: Sequence[str],
+        *,
+        leases: Sequence[Lease] = (),
+        timeout: float | None = None,
+    ) -> Moved:
+        return self._store.bump_and_read_sync(keys, reads, leases=leases, timeout=timeout)
+
+    def take_sync(self, leases: Sequence[Lease], *, timeout: float | None = None) -> None:
+        """Let writers of strict tables come in or stay, in one request."""
+        self._store.take_sync(leases, timeout=timeout)
+
+    def writers_sync(self, keys: Sequence[str]) -> list[list[tuple[str, float]]]:
+        """The open writers in each of these sets, with the seconds that are left to them."""
+        return self._store.writers_sync(keys)
 
     async def enroll(self, roll: Roll, names: Sequence[str], most: int) -> Enrolled:
         """Add names to a list (see Store.enroll)."""

@@ -9,10 +9,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
-from loom_cache import config, counters
+from loom_cache import config, counters, tables
 from loom_cache import tags as tags_of
-from loom_cache.backends import Enrolled, Roll, enrolled
+from loom_cache.backends import Enrolled, Lease, Roll, Step, enrolled
 from loom_cache.combinations import Catalogue, Combination, Known, parse
 from loom_cache.exceptions import StoreUnavailable
 from loom_cache.gateway import CacheGateway
@@ -24,6 +25,14 @@ Counted = dict[str, int | None]
 """Counters by tag; None for one that is not there."""
 Wanted = Mapping[str, frozenset[Combination]]
 """Combinations by table."""
+
+
+class Leaving(NamedTuple):
+    """A writer that goes out of strict tables."""
+
+    writer: str
+    tables: frozenset[str]
+
 
 MOST_COMBINATIONS = 32
 """Of one table; answers that ask for others depend on the whole of it."""
@@ -89,12 +98,14 @@ class GenerationalDependencyResolver:
 
     async def current(self, tags: Sequence[str]) -> View:
         """The generations of `tags`; absent ones are seeded and read back."""
-        got = await self._counters.seed([self._counters.full_key(tag) for tag in tags])
-        return View(got.incarnation, [], dict(zip(tags, got.values, strict=True)))
+        plain, strict = _apart(tags)
+        got = await self._counters.seed(self._names(plain), self._leases("seed", strict))
+        return View(got.incarnation, [], dict(zip([*plain, *strict], got.values, strict=True)))
 
     def current_sync(self, tags: Sequence[str]) -> View:
-        got = self._counters.seed_sync([self._counters.full_key(tag) for tag in tags])
-        return View(got.incarnation, [], dict(zip(tags, got.values, strict=True)))
+        plain, strict = _apart(tags)
+        got = self._counters.seed_sync(self._names(plain), self._leases("seed", strict))
+        return View(got.incarnation, [], dict(zip([*plain, *strict], got.values, strict=True)))
 
     async def keep(self, entries: Sequence[tuple[str, bytes, float]]) -> None:
         """Store entries: key, bytes, seconds to live. One round trip."""
@@ -165,12 +176,43 @@ class GenerationalDependencyResolver:
 
     async def bump(self, tags: Sequence[str]) -> int:
         """Move the counters of `tags` that exist, in one round trip; how many there were."""
-        names = [self._counters.full_key(tag) for tag in tags]
-        return await self._counters.bump(names, timeout=self._write_timeout)
+        plain, strict = _apart(tags)
+        moved = await self._counters.bump_and_read(
+            self._names(plain),
+            (),
+            leases=self._leases("bump", strict),
+            timeout=self._write_timeout,
+        )
+        return moved.existed
 
     def bump_sync(self, tags: Sequence[str]) -> int:
-        names = [self._counters.full_key(tag) for tag in tags]
-        return self._counters.bump_sync(names, timeout=self._write_timeout)
+        plain, strict = _apart(tags)
+        moved = self._counters.bump_and_read_sync(
+            self._names(plain),
+            (),
+            leases=self._leases("bump", strict),
+            timeout=self._write_timeout,
+        )
+        return moved.existed
+
+    def open_sync(self, writer: str, names: Iterable[str], seconds: float) -> None:
+        """Let a writer into strict tables, or stay there, for so many seconds: until it goes out
+        nothing that is read of them is stored, nor what was stored before read."""
+        steps = [self._lease("open", name, writer, seconds) for name in sorted(names)]
+        self._counters.take_sync(steps, timeout=self._write_timeout)
+
+    def writers_sync(self) -> dict[str, list[tuple[str, float]]]:
+        """The open writers of each strict table, with the seconds that are left to them."""
+        names = sorted(tables.strict())
+        keys = self._names([tags_of.writers_of(name) for name in names])
+        return dict(zip(names, self._counters.writers_sync(keys), strict=True)) if names else {}
+
+    def _lease(self, step: Step, table: str, writer: str = "", seconds: float = 0.0) -> Lease:
+        counter, writers = self._names([tags_of.of_table(table), tags_of.writers_of(table)])
+        return Lease(step, counter, writers, writer, seconds)
+
+    def _leases(self, step: Step, strict: Mapping[str, str]) -> list[Lease]:
+        return [self._lease(step, table) for table in strict.values()]
 
     def known_sync(self) -> list[str]:
         """The tags whose counters exist. Walks through the store: not for reads or writes."""
@@ -184,9 +226,13 @@ class GenerationalDependencyResolver:
         if self.breaker.has_lost:
             self.breaker.lose([*tags, *reads])
             return None
+        plain, strict = _apart(tags)
         try:
-            values = await self._counters.bump_and_read(
-                self._names(tags), self._names(reads), timeout=self._write_timeout
+            moved = await self._counters.bump_and_read(
+                self._names(plain),
+                self._names(reads),
+                leases=self._leases("bump", strict),
+                timeout=self._write_timeout,
             )
         except StoreUnavailable as error:
             self.breaker.lose([*tags, *reads], error)
@@ -195,24 +241,33 @@ class GenerationalDependencyResolver:
             # Midway: it may not have been sent, and the write that it tells of has happened.
             self.publish_sync([*tags, *reads])
             raise
-        return dict(zip(reads, values, strict=True))
+        return dict(zip(reads, moved.values, strict=True))
 
-    def publish_sync(self, tags: Sequence[str], reads: Sequence[str] = ()) -> Counted | None:
+    def publish_sync(
+        self, tags: Sequence[str], reads: Sequence[str] = (), leaving: Leaving | None = None
+    ) -> Counted | None:
+        """The same; `leaving`: a writer goes out of strict tables, which bumps their `T`."""
+        left = [] if leaving is None else sorted(leaving.tables)
+        every = [*tags, *reads, *map(tags_of.of_table, left)]
         # Reads that failed are no reason not to try: an event loop that was blocked looks so, too.
         if self.breaker.has_lost:
-            self.breaker.lose([*tags, *reads])
+            self.breaker.lose(every)
             return None
+        plain, strict = _apart(tags)
+        leases = self._leases("bump", {t: n for t, n in strict.items() if n not in left})
+        if leaving is not None:
+            leases += [self._lease("close", name, leaving.writer) for name in left]
         try:
-            values = self._counters.bump_and_read_sync(
-                self._names(tags), self._names(reads), timeout=self._write_timeout
+            moved = self._counters.bump_and_read_sync(
+                self._names(plain), self._names(reads), leases=leases, timeout=self._write_timeout
             )
         except StoreUnavailable as error:
-            self.breaker.lose([*tags, *reads], error)
+            self.breaker.lose(every, error)
             return None
         except BaseException:  # interrupted midway (Ctrl-C, a worker's time limit): the same
-            self.breaker.lose([*tags, *reads])
+            self.breaker.lose(every)
             raise
-        return dict(zip(reads, values, strict=True))
+        return dict(zip(reads, moved.values, strict=True))
 
     def _names(self, tags: Sequence[str]) -> list[str]:
         return [self._counters.full_key(tag) for tag in tags]
@@ -222,6 +277,21 @@ class GenerationalDependencyResolver:
             self.bump_sync(tags)
         else:
             self.look_sync([], [OF_NOTHING])
+
+
+def _apart(tags: Iterable[str]) -> tuple[list[str], dict[str, str]]:
+    """Tags, and apart from them the own tags of strict tables, with the tables."""
+    if not tables.strict():
+        return list(tags), {}
+    strict = {tags_of.of_table(name): name for name in tables.strict()}
+    plain: list[str] = []
+    found: dict[str, str] = {}
+    for tag in tags:
+        if tag in strict:
+            found[tag] = strict[tag]
+        else:
+            plain.append(tag)
+    return plain, found
 
 
 def _known(found: Enrolled) -> Known:

@@ -237,13 +237,12 @@ def _is_callable(path: str) -> bool:
 
 def _of_promises(config: CacheConfig) -> Iterator[Problem]:
     """What the settings already have words for, and this version does not do."""
-    for key, wanted in (("STRICT", config.strict), ("NEAR", config.near is not None)):
-        if wanted:
-            yield Problem(
-                "loom_cache.E010",
-                f"{SETTING}[{key!r}] is set, but this version of loom_cache does not offer it.",
-                "Remove it. Without it, what is read is as new as the last acknowledged write.",
-            )
+    if config.near is not None:
+        yield Problem(
+            "loom_cache.E010",
+            f"{SETTING}['NEAR'] is set, but this version of loom_cache does not offer it.",
+            "Remove it.",
+        )
 
 
 def _of_aliases(config: CacheConfig) -> Iterator[Problem]:

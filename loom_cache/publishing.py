@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from loom_cache import tags
 from loom_cache.combinations import Catalogue
 from loom_cache.exceptions import StoreUnavailable
-from loom_cache.generations import Counted, GenerationalDependencyResolver
+from loom_cache.generations import Counted, GenerationalDependencyResolver, Leaving
 from loom_cache.tags import Change
 
 ATTEMPTS = 3
@@ -25,6 +25,7 @@ ATTEMPTS = 3
 class Publish:
     tags: list[str]
     reads: list[str]
+    leaving: Leaving | None = None
 
 
 @dataclass(slots=True)
@@ -35,16 +36,24 @@ class Learn:
 Steps = Generator[Publish | Learn, Counted | list[str] | None, list[str]]
 
 
-def steps(changes: Mapping[str, Change], resolver: GenerationalDependencyResolver) -> Steps:
+def steps(
+    changes: Mapping[str, Change],
+    resolver: GenerationalDependencyResolver,
+    leaving: Leaving | None = None,
+) -> Steps:
     """What has to be done; returns the tags that were bumped."""
+    left = frozenset[str]() if leaving is None else leaving.tables
+    changes = {table: change for table, change in changes.items() if table not in left}
     # What is known now and not when the store answers: a reader in another thread of this process
     # may learn of a combination meanwhile, which the names leave out.
     catalogue = _snapshot(changes, resolver.catalogue)
     names = tags.of_changes(changes, catalogue)
-    bumped = list(names)
+    bumped = [*names, *map(tags.of_table, sorted(left))]
     doubtful = [table for table, change in changes.items() if change.needs_combinations]
     for _ in range(ATTEMPTS):
-        seen = yield Publish(names, [name for table in doubtful for name in _counters(table)])
+        reads = [name for table in doubtful for name in _counters(table)]
+        seen = yield Publish(names, reads, leaving)
+        leaving = None
         if not isinstance(seen, dict):
             return bumped  # queued
         doubtful = [table for table in doubtful if not _is_known(table, seen, catalogue)]
@@ -78,17 +87,19 @@ def _counters(table: str) -> tuple[str, str]:
 
 
 def publish_sync(
-    changes: Mapping[str, Change], resolver: GenerationalDependencyResolver
+    changes: Mapping[str, Change],
+    resolver: GenerationalDependencyResolver,
+    leaving: Leaving | None = None,
 ) -> list[str]:
-    """Bump whatever depends on `changes`; the tags. What the store does not acknowledge is queued.
-    Never raises."""
-    work = steps(changes, resolver)
+    """Bump whatever depends on `changes`, and let a writer go out of strict tables; the tags. What
+    the store does not acknowledge is queued. Never raises."""
+    work = steps(changes, resolver, leaving)
     reply: Counted | list[str] | None = None
     try:
         while True:
             request = work.send(reply)
             if isinstance(request, Publish):
-                reply = resolver.publish_sync(request.tags, request.reads)
+                reply = resolver.publish_sync(request.tags, request.reads, request.leaving)
             else:
                 reply = _learn_sync(resolver, request.tables)
     except StopIteration as stop:

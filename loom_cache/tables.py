@@ -311,6 +311,22 @@ def touches_ignored(names: Iterable[str]) -> str | None:
 
 
 @cache
+def strict() -> frozenset[str]:
+    """The tables of the models in STRICT: a read that starts after a COMMIT to one of them sees
+    it, also when the writer was killed at that instant (leases.py)."""
+    settings = config.current()
+    labels = settings.strict if settings is not None else False
+    every = among(watched())
+    if isinstance(labels, bool):
+        return frozenset(every if labels else ())
+    known = (model for name in every for model in watched()[name].models)
+    named = [model for model in known if model._meta.label_lower in labels]
+    # A row of a multi-table child is one in each of its parents' tables, too.
+    family = (one for model in named for one in (model, *model._meta.all_parents))
+    return frozenset(every.intersection(map(name_of, family)))
+
+
+@cache
 def neighbours(name: str) -> frozenset[str]:
     """The table and those tied to it by a foreign key."""
     table = watched().get(name)
@@ -320,6 +336,7 @@ def neighbours(name: str) -> frozenset[str]:
 def forget(**_kwargs: object) -> None:
     """Read the registry anew at the next look (a model was added, IGNORE was changed)."""
     watched.cache_clear()
+    strict.cache_clear()
     neighbours.cache_clear()
 
 

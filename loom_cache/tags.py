@@ -80,6 +80,11 @@ def changes_of_combinations(table: str) -> str:
     return f"{list_of_combinations(table)}:changes"
 
 
+def writers_of(table: str) -> str:
+    """The key, no tag, of the set of a strict table's open writers."""
+    return f"s:{{{keys.safe(table)}}}"
+
+
 def of_whole(tables: Iterable[str]) -> tuple[str, ...]:
     """What an answer depends on that may have read any row of `tables`."""
     return tuple(tag for table in sorted(tables) for tag in (of_table(table), of_list(table)))

@@ -27,6 +27,8 @@ from loom_cache import (
     watch,
 )
 from loom_cache.combinations import Values
+from loom_cache.generations import Leaving
+from loom_cache.leases import Writer
 from loom_cache.tags import Change, Changes
 from loom_cache.watch import Connection, Executed
 
@@ -40,6 +42,8 @@ class Pending:
 
     def __init__(self) -> None:
         self._layers: list[tuple[str | None, Changes]] = [(None, {})]
+        self.writer: Writer | None = None
+        """Of strict tables; until the transaction is over it is in them."""
 
     def add(self, changes: Mapping[str, Change]) -> None:
         tags.merge(self._layers[-1][1], changes)
@@ -83,6 +87,8 @@ class _Writes:
 
     def before(self, connection: Connection) -> None:
         settle(connection)
+        if (pending := _pending_of(connection)) is not None and pending.writer is not None:
+            pending.writer.stay()
         if _is_over(connection):
             _flush(connection)  # the transaction ended where nobody sees it: set_autocommit(True)
 
@@ -94,6 +100,7 @@ class _Writes:
     def executing(
         self, connection: Connection, statement: sql.Statement, params: Any, *, many: bool
     ) -> None:
+        _open_strict_tables(connection, statement, params, many)
         columns: list[str] = []
         if watch.keeps_what_it_reads(connection):
             columns = _columns_asked_for(connection, statement, params, many)
@@ -118,15 +125,16 @@ class _Writes:
             # The database has just told this code of somebody else's committed write (W5).
             bump(_with_neighbours(_told_of(connection, statement, changes)))
         if changes:
-            _note(connection, changes)
             if not watch.in_transaction(connection) and _commits_when_fetched(
                 connection, statement
             ):
                 watch.state_data(connection)[_UNSETTLED] = changes
-            elif statement.defines and not connection.features.can_rollback_ddl:
+            _note(connection, changes)
+            if statement.defines and not connection.features.can_rollback_ddl:
                 bump(_pending(connection).changes())  # such a database commits before DDL
         if statement.control in ("commit", "rollback"):
             self._raw_end(connection)
+        _leave_after_statement(connection)
 
     def _follow_savepoints(
         self, connection: Connection, statement: sql.Statement, *, failed: bool
@@ -197,6 +205,8 @@ def _columns_asked_for(
     settings, resolver, target = config.current(), generations.resolver(), statement.target
     if statement.changed is None or target is None or many or resolver is None:
         return []
+    if target in tables.strict():
+        return []  # whatever depends on it will be unreadable
     if settings is None or not settings.ask_before_writes or not tables.among([target]):
         return []
     given = () if params is None else params
@@ -205,6 +215,46 @@ def _columns_asked_for(
         return []
     columns = previous.columns_needed(statement, given, combinations, connection.vendor)
     return columns if introspection.has_columns(connection, target, columns) else []
+
+
+def _open_strict_tables(
+    connection: Connection, statement: sql.Statement, params: Any, many: bool
+) -> None:
+    """Before the first write to each: from now on nobody stores anything of it."""
+    resolver = generations.resolver()
+    if not tables.strict() or resolver is None or _is_never_committed(connection):
+        return
+    written = changes_of(statement, params, many=many, vendor=connection.vendor)
+    names = tables.strict().intersection(written)
+    if names:
+        pending = _pending(connection)
+        pending.writer = pending.writer or Writer(resolver)
+        pending.writer.open(names)
+
+
+def _is_never_committed(connection: Connection) -> bool:
+    """Whether it is in a TestCase, which rolls back what nobody but its own connection sees."""
+    return watch.testcase_block(connection) is not None and not watch.in_caching_testcase(
+        connection
+    )
+
+
+def _leave_after_statement(connection: Connection) -> None:
+    """Outside a transaction a statement has been committed when it returns, unless its result has
+    still to be fetched."""
+    if _waits_for_commit(connection) or _UNSETTLED in watch.state_data(connection):
+        return
+    leaving = _leave(connection)
+    if leaving is not None:
+        bump({}, leaving)
+
+
+def _leave(connection: Connection) -> Leaving | None:
+    pending = _pending_of(connection)
+    if pending is None or pending.writer is None:
+        return None
+    writer, pending.writer = pending.writer, None
+    return writer.leave()
 
 
 def _asked_before(
@@ -299,7 +349,8 @@ def _note(connection: Connection, changes: Changes) -> None:
     if _waits_for_commit(connection):
         _pending(connection).add(changes)
     else:
-        bump(changes)
+        unsettled = _UNSETTLED in watch.state_data(connection)
+        bump(changes, None if unsettled else _leave(connection))
 
 
 def _waits_for_commit(connection: Connection) -> bool:
@@ -317,14 +368,23 @@ def _pending(connection: Connection) -> Pending:
     return pending
 
 
+def _pending_of(connection: Connection) -> Pending | None:
+    pending: Pending | None = watch.state_data(connection).get(_PENDING)
+    return pending
+
+
 def _forget(connection: Connection) -> None:
+    leaving = _leave(connection)
     watch.state_data(connection).pop(_PENDING, None)
+    if leaving is not None:
+        bump({}, leaving)
 
 
 def _flush(connection: Connection) -> None:
+    leaving = _leave(connection)
     pending = watch.state_data(connection).pop(_PENDING, None)
     if pending is not None:
-        bump(pending.changes())
+        bump(pending.changes(), leaving)
 
 
 def settle(connection: Connection, *, succeeded: bool = False) -> None:
@@ -333,14 +393,15 @@ def settle(connection: Connection, *, succeeded: bool = False) -> None:
     may have raised an IntegrityError (W5)."""
     changes = watch.state_data(connection).pop(_UNSETTLED, None)
     if changes:
-        bump(changes if succeeded else _with_neighbours(changes))
+        bump(changes if succeeded else _with_neighbours(changes), _leave(connection))
 
 
-def bump(changes: Mapping[str, Change]) -> None:
-    """Make whatever depends on `changes` unreadable: one round trip, never an error."""
+def bump(changes: Mapping[str, Change], leaving: Leaving | None = None) -> None:
+    """Make whatever depends on `changes`, or on the strict tables that a writer leaves, unreadable:
+    one round trip, never an error."""
     resolver = generations.resolver()
-    if changes and resolver is not None:
-        metrics.emit(metrics.Bump(tuple(publishing.publish_sync(changes, resolver))))
+    if (changes or leaving is not None) and resolver is not None:
+        metrics.emit(metrics.Bump(tuple(publishing.publish_sync(changes, resolver, leaving))))
 
 
 async def abump(changes: Mapping[str, Change]) -> None:

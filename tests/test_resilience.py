@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from loom_cache import CacheGateway, GenerationalDependencyResolver, generations, resilience, tags
+from loom_cache.backends import Lease, Moved
 from loom_cache.exceptions import StoreUnavailable
 from loom_cache.resilience import FAILURES_TO_OPEN, MOST_QUEUED, Breaker
 
@@ -283,27 +284,24 @@ class Bumps:
         """Of the next one."""
 
     def bump_and_read_sync(
-        self, keys: list[str], reads: list[str], *, timeout: float
-    ) -> list[int | None]:
-        self.bump_sync(keys, timeout=timeout)
-        return [None] * len(reads)
+        self, keys: list[str], reads: list[str], *, leases: list[Lease], timeout: float
+    ) -> Moved:
+        assert timeout == 1.5
+        self.reached.append([key.partition(":")[2] for key in keys])
+        error, self.error = self.error, None
+        if error is not None:
+            raise error
+        return Moved(len(keys), [None] * len(reads))
 
     async def bump_and_read(
         self,
         keys: list[str],
         reads: list[str],
         *,
+        leases: list[Lease],
         timeout: float,  # noqa: ASYNC109
-    ) -> list[int | None]:
-        return self.bump_and_read_sync(keys, reads, timeout=timeout)
-
-    def bump_sync(self, keys: list[str], *, timeout: float) -> int:
-        assert timeout == 1.5
-        self.reached.append([key.partition(":")[2] for key in keys])
-        error, self.error = self.error, None
-        if error is not None:
-            raise error
-        return len(keys)
+    ) -> Moved:
+        return self.bump_and_read_sync(keys, reads, leases=leases, timeout=timeout)
 
 
 def _called(_: CacheGateway, method: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
@@ -313,7 +311,7 @@ def _called(_: CacheGateway, method: Callable[..., Any], *args: Any, **kwargs: A
 @pytest.fixture
 def bumps(monkeypatch: pytest.MonkeyPatch) -> Bumps:
     made = Bumps()
-    for name in ("bump_sync", "bump_and_read", "bump_and_read_sync"):
+    for name in ("bump_and_read", "bump_and_read_sync"):
         stand_in = partialmethod(_called, getattr(made, name))
         monkeypatch.setattr(CacheGateway, name, stand_in)
     return made

@@ -8,7 +8,7 @@ be asked, and nothing else.
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
-from typing import ClassVar, Generic, NamedTuple, Protocol, TypeVar
+from typing import ClassVar, Generic, Literal, NamedTuple, Protocol, TypeVar
 
 from loom_cache import counters
 
@@ -60,6 +60,26 @@ class Enrolled(NamedTuple):
     names: list[str]
 
 
+Step = Literal["open", "close", "bump", "seed"]
+"""What is done to the counter of a strict table: a writer comes in, or asks for more time; it goes
+out; somebody bumps it; a reader that found none seeds it."""
+
+
+class Lease(NamedTuple):
+    """A step of one strict table. Whoever takes one first removes the writers whose time is over,
+    which bumps the counter, and leaves in its low bits how many are open."""
+
+    step: Step
+    counter: str
+    """The full key of the table's own counter."""
+    writers: str
+    """The full key of the set of its open writers."""
+    writer: str = ""
+    """The name of the one who takes the step, if it is a writer."""
+    seconds: float = 0.0
+    """What it asks for."""
+
+
 class Store(Protocol):
     """One keyspace: a Redis database, this process's memory, or a foreign aiocache backend."""
 
@@ -72,16 +92,19 @@ class Store(Protocol):
 
     async def fetch(self, keys: Sequence[str]) -> Snapshot[bytes | None]: ...
     async def store(self, pairs: Sequence[Pair]) -> None: ...
-    async def seed(self, keys: Sequence[str]) -> Snapshot[int]: ...
+    async def seed(self, keys: Sequence[str], leases: Sequence[Lease] = ()) -> Snapshot[int]:
+        """The counters at `keys`, then those of `leases`, started where there are none."""
+
     async def bump(self, keys: Sequence[str], *, timeout: float | None = None) -> int: ...  # noqa: ASYNC109
     async def bump_and_read(
         self,
         keys: Sequence[str],
         reads: Sequence[str],
         *,
+        leases: Sequence[Lease] = (),
         timeout: float | None = None,  # noqa: ASYNC109
     ) -> Moved:
-        """Bump `keys`, in their order, then read the counters at `reads`."""
+        """Bump `keys`, in their order, take the steps, and then read the counters at `reads`."""
 
     async def enroll(self, roll: Roll, names: Sequence[str], most: int) -> Enrolled:
         """Add names to a list, unless it has `most` already; a list that was lost begins a new
@@ -96,11 +119,22 @@ class Store(Protocol):
 
     def fetch_sync(self, keys: Sequence[str]) -> Snapshot[bytes | None]: ...
     def store_sync(self, pairs: Sequence[Pair]) -> None: ...
-    def seed_sync(self, keys: Sequence[str]) -> Snapshot[int]: ...
+    def seed_sync(self, keys: Sequence[str], leases: Sequence[Lease] = ()) -> Snapshot[int]: ...
     def bump_sync(self, keys: Sequence[str], *, timeout: float | None = None) -> int: ...
     def bump_and_read_sync(
-        self, keys: Sequence[str], reads: Sequence[str], *, timeout: float | None = None
+        self,
+        keys: Sequence[str],
+        reads: Sequence[str],
+        *,
+        leases: Sequence[Lease] = (),
+        timeout: float | None = None,
     ) -> Moved: ...
+    def take_sync(self, leases: Sequence[Lease], *, timeout: float | None = None) -> None:
+        """Take the steps of writers who come in or stay. Only ever asked in a database thread."""
+
+    def writers_sync(self, keys: Sequence[str]) -> list[list[tuple[str, float]]]:
+        """The open writers in each of these sets, with the seconds that are left to them."""
+
     def enroll_sync(self, roll: Roll, names: Sequence[str], most: int) -> Enrolled: ...
     def remove_sync(self, keys: Sequence[str]) -> int: ...
     def scan_sync(self, prefix: str) -> list[str]: ...

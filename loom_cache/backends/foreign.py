@@ -18,7 +18,7 @@ from functools import cache
 from typing import Any, ClassVar, TypeVar
 
 from loom_cache import counters
-from loom_cache.backends import Enrolled, Moved, Pair, Roll, Snapshot
+from loom_cache.backends import Enrolled, Lease, Moved, Pair, Roll, Snapshot
 from loom_cache.exceptions import StoreUnavailable
 
 T = TypeVar("T")
@@ -48,11 +48,11 @@ class ForeignStore:
     def store_sync(self, pairs: Sequence[Pair]) -> None:
         self._wait(self._store(pairs))
 
-    async def seed(self, keys: Sequence[str]) -> Snapshot[int]:
-        return await self._hop(self._seed(keys))
+    async def seed(self, keys: Sequence[str], leases: Sequence[Lease] = ()) -> Snapshot[int]:
+        return await self._hop(self._seed([*keys, *(one.counter for one in leases)]))
 
-    def seed_sync(self, keys: Sequence[str]) -> Snapshot[int]:
-        return self._wait(self._seed(keys))
+    def seed_sync(self, keys: Sequence[str], leases: Sequence[Lease] = ()) -> Snapshot[int]:
+        return self._wait(self._seed([*keys, *(one.counter for one in leases)]))
 
     async def bump(self, keys: Sequence[str], *, timeout: float | None = None) -> int:  # noqa: ASYNC109
         return await self._hop(self._bump(keys), timeout)
@@ -65,14 +65,29 @@ class ForeignStore:
         keys: Sequence[str],
         reads: Sequence[str],
         *,
+        leases: Sequence[Lease] = (),
         timeout: float | None = None,  # noqa: ASYNC109
     ) -> Moved:
-        return Moved(await self.bump(keys, timeout=timeout), [None] * len(reads))
+        every = [*keys, *(one.counter for one in leases)]
+        return Moved(await self.bump(every, timeout=timeout), [None] * len(reads))
 
     def bump_and_read_sync(
-        self, keys: Sequence[str], reads: Sequence[str], *, timeout: float | None = None
+        self,
+        keys: Sequence[str],
+        reads: Sequence[str],
+        *,
+        leases: Sequence[Lease] = (),
+        timeout: float | None = None,
     ) -> Moved:
-        return Moved(self.bump_sync(keys, timeout=timeout), [None] * len(reads))
+        every = [*keys, *(one.counter for one in leases)]
+        return Moved(self.bump_sync(every, timeout=timeout), [None] * len(reads))
+
+    def take_sync(self, leases: Sequence[Lease], *, timeout: float | None = None) -> None:
+        """A set of writers and a counter cannot be changed in one step (a check says so)."""
+        raise StoreUnavailable(f"{type(self._backend).__name__} cannot keep writers apart.")
+
+    def writers_sync(self, keys: Sequence[str]) -> list[list[tuple[str, float]]]:
+        return [[] for _ in keys]
 
     async def enroll(self, roll: Roll, names: Sequence[str], most: int) -> Enrolled:
         return self.enroll_sync(roll, names, most)

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 from weakref import WeakSet, WeakValueDictionary
 
 from loom_cache import counters
-from loom_cache.backends import Enrolled, Moved, Pair, Roll, Snapshot, enrolled
+from loom_cache.backends import Enrolled, Lease, Moved, Pair, Roll, Snapshot, enrolled
 from loom_cache.backends.native import NativeCache
 
 NEVER = float("inf")
@@ -44,6 +44,8 @@ class MemoryStore:
         self._lock = threading.Lock()
         self._entries: Area = OrderedDict()
         self._counters: Area = OrderedDict()
+        self._writers: dict[str, dict[str, float]] = {}
+        """Open writers of strict tables: by the set's key and by name, when their time is over."""
 
     def __len__(self) -> int:
         return len(self._entries) + len(self._counters)
@@ -88,20 +90,37 @@ class MemoryStore:
                 self._put(key, value, _deadline(ttl))
             return value is not None
 
-    def seed_many(self, keys: Iterable[str]) -> list[int]:
-        """The counters at `keys`; those that are missing, or are not integers, start anew."""
+    def seed_many(self, keys: Iterable[str], leases: Iterable[Lease] = ()) -> list[int]:
+        """The counters at `keys` and those of `leases`; those that are missing, or are not
+        integers, start anew."""
         with self._lock:
-            return [self._seed(key) for key in keys]
+            return [*map(self._seed, keys), *(self._take(one) or 0 for one in leases)]
+
+    def take(self, leases: Iterable[Lease]) -> None:
+        """As Store.take_sync."""
+        with self._lock:
+            for one in leases:
+                self._take(one)
+
+    def writers_of(self, keys: Iterable[str]) -> list[list[tuple[str, float]]]:
+        now = time.monotonic()
+        with self._lock:
+            found = (self._writers.get(key, {}) for key in keys)
+            return [[(name, ends - now) for name, ends in one.items()] for one in found]
 
     def bump_many(self, keys: Iterable[str]) -> int:
         """Add BUMP to the counters that exist; how many did."""
         return self.bump_and_read(keys, ()).existed
 
-    def bump_and_read(self, keys: Iterable[str], reads: Iterable[str]) -> Moved:
-        """The same, and the counters at `reads` as they are then."""
+    def bump_and_read(
+        self, keys: Iterable[str], reads: Iterable[str], leases: Iterable[Lease] = ()
+    ) -> Moved:
+        """The same; then the steps, and the counters at `reads` as they are then."""
         now, expires = time.monotonic(), _deadline(counters.COUNTER_TTL)
         existed = 0
         with self._lock:
+            for one in leases:
+                existed += self._take(one) is not None
             for key in keys:
                 value = self._get(key, now)
                 if value is None:
@@ -187,6 +206,32 @@ class MemoryStore:
         if number is None or number < 0:
             number = _fresh_seed()
         self._put(key, number, _deadline(counters.COUNTER_TTL))
+        return number
+
+    def _take(self, lease: Lease) -> int | None:
+        """One step of a strict table; the counter then, if there is one."""
+        now = time.monotonic()
+        before = self._writers.get(lease.writers, {})
+        inside = {name: ends for name, ends in before.items() if ends > now}
+        moved = len(inside) < len(before) or lease.step in ("close", "bump")
+        if lease.step == "open":
+            inside[lease.writer] = now + lease.seconds
+        elif lease.step == "close":
+            inside.pop(lease.writer, None)
+        self._writers[lease.writers] = inside
+        if not inside:
+            del self._writers[lease.writers]
+        number = _number(self._get(lease.counter, now))
+        if number is not None and number >= 0:
+            number = (number & ~counters.OPEN_MASK) + (counters.BUMP if moved else 0)
+        elif lease.step in ("open", "seed"):
+            number = _fresh_seed()
+        else:
+            self._drop(lease.counter)
+            return None
+        number += min(len(inside), counters.OPEN_MASK)
+        ends = max(inside.values(), default=_deadline(counters.COUNTER_TTL))
+        self._put(lease.counter, number, ends)
         return number
 
 
@@ -282,16 +327,27 @@ class MemoryCache(NativeCache):
     def store_sync(self, pairs: Sequence[Pair]) -> None:
         self._store.set_many(pairs)
 
-    def seed_sync(self, keys: Sequence[str]) -> Snapshot[int]:
-        return Snapshot(self._store.incarnation, self._store.seed_many(keys))
+    def seed_sync(self, keys: Sequence[str], leases: Sequence[Lease] = ()) -> Snapshot[int]:
+        return Snapshot(self._store.incarnation, self._store.seed_many(keys, leases))
 
     def bump_sync(self, keys: Sequence[str], *, timeout: float | None = None) -> int:
         return self._store.bump_many(keys)
 
     def bump_and_read_sync(
-        self, keys: Sequence[str], reads: Sequence[str], *, timeout: float | None = None
+        self,
+        keys: Sequence[str],
+        reads: Sequence[str],
+        *,
+        leases: Sequence[Lease] = (),
+        timeout: float | None = None,
     ) -> Moved:
-        return self._store.bump_and_read(keys, reads)
+        return self._store.bump_and_read(keys, reads, leases)
+
+    def take_sync(self, leases: Sequence[Lease], *, timeout: float | None = None) -> None:
+        self._store.take(leases)
+
+    def writers_sync(self, keys: Sequence[str]) -> list[list[tuple[str, float]]]:
+        return self._store.writers_of(keys)
 
     def enroll_sync(self, roll: Roll, names: Sequence[str], most: int) -> Enrolled:
         return self._store.enroll(roll, names, most)
@@ -320,8 +376,8 @@ class MemoryCache(NativeCache):
     async def store(self, pairs: Sequence[Pair]) -> None:
         self.store_sync(pairs)
 
-    async def seed(self, keys: Sequence[str]) -> Snapshot[int]:
-        return self.seed_sync(keys)
+    async def seed(self, keys: Sequence[str], leases: Sequence[Lease] = ()) -> Snapshot[int]:
+        return self.seed_sync(keys, leases)
 
     async def bump(self, keys: Sequence[str], *, timeout: float | None = None) -> int:  # noqa: ASYNC109
         return self.bump_sync(keys)
@@ -331,9 +387,10 @@ class MemoryCache(NativeCache):
         keys: Sequence[str],
         reads: Sequence[str],
         *,
+        leases: Sequence[Lease] = (),
         timeout: float | None = None,  # noqa: ASYNC109
     ) -> Moved:
-        return self.bump_and_read_sync(keys, reads)
+        return self.bump_and_read_sync(keys, reads, leases=leases)
 
     async def enroll(self, roll: Roll, names: Sequence[str], most: int) -> Enrolled:
         return self.enroll_sync(roll, names, most)

@@ -9,7 +9,7 @@ import redis
 from redis.connection import parse_url
 from redis.exceptions import RedisError
 
-from loom_cache.backends import Enrolled, Moved, Pair, Roll, Snapshot
+from loom_cache.backends import Enrolled, Lease, Moved, Pair, Roll, Snapshot
 from loom_cache.backends.native import NativeCache
 from loom_cache.backends.redis import operations
 from loom_cache.backends.redis.operations import Operation, Refused
@@ -76,11 +76,11 @@ class RedisCache(NativeCache):
     def store_sync(self, pairs: Sequence[Pair]) -> None:
         self._do_sync(operations.store(pairs))
 
-    async def seed(self, keys: Sequence[str]) -> Snapshot[int]:
-        return await self._do(operations.seed(keys))
+    async def seed(self, keys: Sequence[str], leases: Sequence[Lease] = ()) -> Snapshot[int]:
+        return await self._do(operations.seed(keys, leases))
 
-    def seed_sync(self, keys: Sequence[str]) -> Snapshot[int]:
-        return self._do_sync(operations.seed(keys))
+    def seed_sync(self, keys: Sequence[str], leases: Sequence[Lease] = ()) -> Snapshot[int]:
+        return self._do_sync(operations.seed(keys, leases))
 
     async def bump(self, keys: Sequence[str], *, timeout: float | None = None) -> int:  # noqa: ASYNC109
         seconds = timeout or self._write_timeout or self.bump_timeout
@@ -101,24 +101,37 @@ class RedisCache(NativeCache):
         keys: Sequence[str],
         reads: Sequence[str],
         *,
+        leases: Sequence[Lease] = (),
         timeout: float | None = None,  # noqa: ASYNC109
     ) -> Moved:
         seconds = timeout or self._write_timeout or self.bump_timeout
         try:
-            return await self._do(operations.bump_and_read(keys, reads), seconds)
+            return await self._do(operations.bump_and_read(keys, reads, leases), seconds)
         except Refused:
-            removed = await self._do(operations.remove([*keys, *reads]), seconds)
-            return Moved(removed, [None] * len(reads))
+            removing = operations.remove([*keys, *reads, *(one.counter for one in leases)])
+            return Moved(await self._do(removing, seconds), [None] * len(reads))
 
     def bump_and_read_sync(
-        self, keys: Sequence[str], reads: Sequence[str], *, timeout: float | None = None
+        self,
+        keys: Sequence[str],
+        reads: Sequence[str],
+        *,
+        leases: Sequence[Lease] = (),
+        timeout: float | None = None,
     ) -> Moved:
         seconds = timeout or self._write_timeout or self.bump_timeout
         try:
-            return self._do_sync(operations.bump_and_read(keys, reads), seconds)
+            return self._do_sync(operations.bump_and_read(keys, reads, leases), seconds)
         except Refused:
-            removed = self._do_sync(operations.remove([*keys, *reads]), seconds)
-            return Moved(removed, [None] * len(reads))
+            removing = operations.remove([*keys, *reads, *(one.counter for one in leases)])
+            return Moved(self._do_sync(removing, seconds), [None] * len(reads))
+
+    def take_sync(self, leases: Sequence[Lease], *, timeout: float | None = None) -> None:
+        seconds = timeout or self._write_timeout or self.bump_timeout
+        self._do_sync(operations.bump_and_read((), (), leases), seconds)
+
+    def writers_sync(self, keys: Sequence[str]) -> list[list[tuple[str, float]]]:
+        return self._do_sync(operations.writers(keys))
 
     async def enroll(self, roll: Roll, names: Sequence[str], most: int) -> Enrolled:
         return await self._do(operations.enroll(roll, names, most))

@@ -9,100 +9,13 @@ from typing import Any, Generic, NamedTuple, TypeVar
 from redis.exceptions import ResponseError
 
 from loom_cache import counters
-from loom_cache.backends import Enrolled, Moved, Pair, Roll, Snapshot, enrolled
+from loom_cache.backends import Enrolled, Lease, Moved, Pair, Roll, Snapshot, enrolled
+from loom_cache.backends.redis.scripts import BUMP, ENROLL, LEASE, SEED
 from loom_cache.exceptions import StoreUnavailable
 
 T = TypeVar("T")
 Argument = str | bytes | int
 Command = tuple[Argument, ...]
-
-# KEYS: counters. ARGV: EPOCH_MS, COUNTER_TTL. Lua's numbers are doubles: milliseconds times 2^22
-# are exact in them, but what tostring() makes of them is not.
-SEED = """
-local now = redis.call('TIME')
-local ms = now[1] * 1000 + math.floor(now[2] / 1000) - ARGV[1]
-local fresh = string.format('%.0f', ms * 4194304)
-local values = {}
-for i, key in ipairs(KEYS) do
-  local value = redis.pcall('GET', key)
-  if type(value) == 'string' and #value < 20 and string.match(value, '^%d+$') then
-    redis.call('EXPIRE', key, ARGV[2])
-  else
-    value = fresh
-    redis.call('SET', key, value, 'EX', ARGV[2])
-  end
-  values[i] = value
-end
-return values
-"""
-
-# KEYS: counters to bump, then counters to read after that. ARGV: BUMP, COUNTER_TTL, how many to
-# bump. A counter that cannot be increased (the server is full,
-# the value is not an integer) is deleted, which is as good and always allowed.
-BUMP = """
-local found, last = { 0 }, tonumber(ARGV[3])
-for i, key in ipairs(KEYS) do
-  if i > last then
-    local value = redis.pcall('GET', key)
-    found[#found + 1] = type(value) == 'string' and value or ''
-  elseif redis.call('EXISTS', key) == 1 then
-    found[1] = found[1] + 1
-    local value = redis.pcall('INCRBY', key, ARGV[1])
-    if type(value) == 'table' and value.err then
-      redis.call('DEL', key)
-    else
-      redis.call('EXPIRE', key, ARGV[2])
-    end
-  end
-end
-return found
-"""
-
-# KEYS: the counter of a list's life, the list, the counter of its changes. ARGV: EPOCH_MS,
-# COUNTER_TTL, BUMP, the most names, and names to add. The list is the value of the first counter,
-# then a name a line.
-ENROLL = """
-local function counter(key)
-  local value = redis.pcall('GET', key)
-  local valid = type(value) == 'string' and #value < 20 and string.match(value, '^%d+$')
-  return valid and value
-end
-local function moved(key)
-  if counter(key) then
-    redis.call('INCRBY', key, ARGV[3])
-  else
-    local now = redis.call('TIME')
-    local ms = now[1] * 1000 + math.floor(now[2] / 1000) - ARGV[1]
-    redis.call('SET', key, string.format('%.0f', ms * 4194304))
-  end
-  redis.call('EXPIRE', key, ARGV[2])
-  return redis.call('GET', key)
-end
-local life, version = counter(KEYS[1]), counter(KEYS[3])
-local listed = redis.pcall('GET', KEYS[2])
-local names, known = {}, {}
-local current = life and type(listed) == 'string' and string.match(listed, '^%d+') == life
-if current then
-  for line in string.gmatch(listed, '\\n([^\\n]+)') do
-    names[#names + 1] = line
-    known[line] = true
-  end
-end
-local before = #names
-for i = 5, #ARGV do
-  if not known[ARGV[i]] and #names < tonumber(ARGV[4]) then
-    names[#names + 1] = ARGV[i]
-    known[ARGV[i]] = true
-  end
-end
-if not current then life = moved(KEYS[1]) end
-if not current or not version or #names > before then version = moved(KEYS[3]) end
-listed = life .. '\\n' .. table.concat(names, '\\n')
-redis.call('SET', KEYS[2], listed, 'EX', ARGV[2])
-redis.call('EXPIRE', KEYS[1], ARGV[2])
-redis.call('EXPIRE', KEYS[3], ARGV[2])
-return { listed, version }
-"""
 
 
 class Refused(StoreUnavailable):
@@ -141,11 +54,22 @@ def put(key: str, value: Any, ttl: float | None) -> Command:
     return ("SET", key, data) if not ttl else ("SET", key, data, "PX", milliseconds(ttl))
 
 
-def seed(keys: Sequence[str]) -> Operation[Snapshot[int]]:
-    return Operation(
-        [("EVAL", SEED, len(keys), *keys, counters.EPOCH_MS, counters.COUNTER_TTL)],
-        lambda reply: Snapshot(reply.incarnation, [int(value) for value in first(reply)]),
-    )
+def seed(keys: Sequence[str], leases: Sequence[Lease] = ()) -> Operation[Snapshot[int]]:
+    def read(reply: Reply) -> Snapshot[int]:
+        found = values(reply)
+        plain = found[0] if keys else []
+        strict = [value for _, value in found[len(found) - len(leases) :]]
+        return Snapshot(reply.incarnation, [int(value) for value in (*plain, *strict)])
+
+    options = (counters.EPOCH_MS, counters.COUNTER_TTL)
+    commands: list[Command] = [("EVAL", SEED, len(keys), *keys, *options)] if keys else []
+    return Operation([*commands, *map(_step, leases)], read)
+
+
+def _step(lease: Lease) -> Command:
+    asked = (lease.step, lease.writer, milliseconds(lease.seconds))
+    options = (counters.EPOCH_MS, counters.COUNTER_TTL, counters.BUMP)
+    return ("EVAL", LEASE, 2, lease.counter, lease.writers, *asked, *options)
 
 
 def bump(keys: Sequence[str]) -> Operation[int]:
@@ -153,15 +77,39 @@ def bump(keys: Sequence[str]) -> Operation[int]:
     return Operation(found.commands, lambda reply: found.read(reply).existed)
 
 
-def bump_and_read(keys: Sequence[str], reads: Sequence[str]) -> Operation[Moved]:
-    options = (counters.BUMP, counters.COUNTER_TTL, len(keys))
+def bump_and_read(
+    keys: Sequence[str], reads: Sequence[str], leases: Sequence[Lease] = ()
+) -> Operation[Moved]:
+    """The steps come first: where they are all, nothing else is said."""
 
     def read(reply: Reply) -> Moved:
-        existed, *found = first(reply)
-        return Moved(existed, [counters.parse(value) for value in found])
+        found = values(reply)
+        existed = sum(one for one, _ in found[: len(leases)])
+        bumped, *rest = found[len(leases)] if commands else (0,)
+        return Moved(existed + bumped, [counters.parse(value) for value in rest])
 
-    command: Command = ("EVAL", BUMP, len(keys) + len(reads), *keys, *reads, *options)
-    return Operation([command], read)
+    options = (counters.BUMP, counters.COUNTER_TTL, len(keys))
+    commands: list[Command] = []
+    if keys or reads:
+        commands = [("EVAL", BUMP, len(keys) + len(reads), *keys, *reads, *options)]
+    return Operation([*map(_step, leases), *commands], read)
+
+
+def writers(keys: Sequence[str]) -> Operation[list[list[tuple[str, float]]]]:
+    """The sets, and the server's own time, by which their deadlines are meant."""
+
+    def read(reply: Reply) -> list[list[tuple[str, float]]]:
+        (seconds, microseconds), *found = values(reply)
+        now = int(seconds) + int(microseconds) / 1e6
+        return [
+            [(name.decode(), float(deadline) / 1000 - now) for name, deadline in _pairs(one)]
+            for one in found
+        ]
+
+    return Operation(
+        [("TIME",), *(("ZRANGE", key, 0, -1, "WITHSCORES") for key in keys)],
+        read,
+    )
 
 
 def enroll(roll: Roll, names: Sequence[str], most: int) -> Operation[Enrolled]:
@@ -206,6 +154,13 @@ def add(key: str, value: Any, ttl: float | None) -> Operation[bool]:
 
 def first(reply: Reply) -> Any:
     return values(reply)[0]
+
+
+def _pairs(scored: list[Any]) -> list[Any]:
+    """Members with their scores: the newer protocol pairs them, the older one does not."""
+    if scored and isinstance(scored[0], list):
+        return scored
+    return list(zip(scored[::2], scored[1::2], strict=True))
 
 
 def _whether(reply: Reply) -> bool:

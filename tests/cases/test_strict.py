@@ -1,0 +1,454 @@
+"""Strict models: a read that starts after a COMMIT sees it, whatever becomes of the writer."""
+
+import logging
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+import pytest
+from django.conf import settings
+from django.db import IntegrityError, connection, connections, transaction
+from django.test import override_settings
+
+from loom_cache import (
+    CachedRepository,
+    counters,
+    generations,
+    invalidate,
+    leases,
+    tables,
+    tags,
+    watch,
+)
+from loom_cache.exceptions import StoreUnavailable
+from loom_cache.generations import GenerationalDependencyResolver
+from loom_cache.inspection import counters_of
+from loom_cache.testing import caching_in_testcases
+from testproject.news.models import Article, Author
+from tests.cases.conftest import Ask, outcomes, statements
+from tests.cases.interleaving import PATIENCE, Elsewhere, committed_but_not_bumped, elsewhere
+from tests.services.redis import RedisServer
+
+__all__ = ["elsewhere"]
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+TABLE = "news_article"
+
+
+class Articles(CachedRepository[Article]):
+    model = Article
+
+
+class WithAuthors(CachedRepository[Article]):
+    queryset = Article.objects.select_related("author")
+
+
+articles = Articles()
+with_authors = WithAuthors()
+
+
+@pytest.fixture(autouse=True)
+def strict(store: str) -> Iterator[None]:
+    with stricter("news.article"):
+        yield
+
+
+@contextmanager
+def stricter(*labels: str) -> Iterator[None]:
+    with override_settings(LOOM_CACHE={**settings.LOOM_CACHE, "STRICT": list(labels)}):
+        yield
+
+
+@pytest.fixture
+def article() -> Article:
+    author = Author.objects.create(name="Ada")
+    return Article.objects.create(author=author, slug="one", title="Old")
+
+
+def retitle(article: Article, title: str = "New") -> None:
+    Article.objects.filter(pk=article.pk).update(title=title)
+
+
+def resolver() -> GenerationalDependencyResolver:
+    found = generations.resolver()
+    assert found is not None
+    return found
+
+
+def open_writers(table: str = TABLE) -> int:
+    return len(resolver().writers_sync()[table])
+
+
+def low_bits(table: str = TABLE) -> int:
+    tag = tags.of_table(table)
+    return counters.open_writers(resolver().look_sync([], [tag]).generations[tag])
+
+
+def until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < deadline
+
+
+class Abandoned(Exception):
+    """Ends a block by rolling it back."""
+
+
+# The promise. -----------------------------------------------------------------------------------
+
+
+def test_between_commit_and_bump_a_reader_is_given_what_was_committed(
+    ask: Ask, article: Article, elsewhere: Elsewhere
+) -> None:
+    ask(articles, "get", pk=article.pk)
+    with committed_but_not_bumped(elsewhere, lambda: retitle(article)):
+        assert ask(articles, "get", pk=article.pk).title == "New"
+        assert ask(articles, "get", title="New").pk == article.pk
+
+
+def test_without_strict_there_is_such_a_window(article: Article, elsewhere: Elsewhere) -> None:
+    with stricter():
+        articles.get(pk=article.pk)
+        with committed_but_not_bumped(elsewhere, lambda: retitle(article)):
+            assert articles.get(pk=article.pk).title == "Old"
+
+
+def test_while_a_writer_is_open_nothing_is_stored_and_afterwards_it_is(
+    ask: Ask, article: Article, elsewhere: Elsewhere
+) -> None:
+    ask(articles, "get", pk=article.pk)
+    with committed_but_not_bumped(elsewhere, lambda: retitle(article)), outcomes("miss", "miss"):
+        ask(articles, "get", pk=article.pk)
+        ask(articles, "get", pk=article.pk)
+    with outcomes("miss", "hit"):
+        ask(articles, "get", pk=article.pk)
+        assert ask(articles, "get", pk=article.pk).title == "New"
+
+
+def test_a_writer_that_is_killed_after_its_commit_leaves_nothing_stale(
+    article: Article, elsewhere: Elsewhere, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(leases, "LEASE", 0.3)
+    articles.get(pk=article.pk)
+    killed_after_commit(elsewhere, lambda: retitle(article))
+    assert articles.get(pk=article.pk).title == "New"
+
+
+def test_when_the_lease_of_a_killed_writer_is_over_answers_are_stored_again(
+    article: Article, elsewhere: Elsewhere, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(leases, "LEASE", 0.3)
+    articles.get(pk=article.pk)
+    killed_after_commit(elsewhere, lambda: retitle(article))
+
+    def is_a_hit() -> bool:
+        assert articles.get(pk=article.pk).title == "New"
+        with statements_seen() as seen:
+            articles.get(pk=article.pk)
+        return not seen
+
+    until(is_a_hit)
+
+
+def killed_after_commit(elsewhere: Elsewhere, write: Callable[[], object]) -> None:
+    """Nothing that this process had still to do after COMMIT is done: no bump, no renewal."""
+
+    def die(*_args: Any) -> None:
+        raise KilledError
+
+    def killed() -> None:
+        with pytest.MonkeyPatch.context() as patch, suppress(KilledError):
+            patch.setattr(leases.Writer, "renew", lambda _writer: None)
+            patch.setattr(GenerationalDependencyResolver, "publish_sync", die)
+            transaction.atomic(write)()
+
+    elsewhere.do(killed)
+
+
+class KilledError(BaseException):
+    """As far as the code that runs is concerned, the process has ended."""
+
+
+@contextmanager
+def statements_seen() -> Iterator[list[str]]:
+    seen: list[str] = []
+
+    def note(execute: Any, sql: str, *rest: Any) -> Any:
+        seen.append(sql)
+        return execute(sql, *rest)
+
+    with connection.execute_wrapper(note):
+        yield seen
+
+
+def test_an_answer_that_shows_a_strict_row_through_a_join_is_as_strict(
+    ask: Ask, article: Article, elsewhere: Elsewhere
+) -> None:
+    with stricter("news.author"):
+        ask(with_authors, "get", pk=article.pk)
+        renaming = Author.objects.filter(pk=article.author_id)
+        with committed_but_not_bumped(elsewhere, lambda: renaming.update(name="Grace")):
+            assert ask(with_authors, "get", pk=article.pk).author.name == "Grace"
+
+
+def test_a_counter_that_was_lost_is_seeded_with_its_open_writers(article: Article) -> None:
+    with transaction.atomic():
+        retitle(article)
+        forget_counters()
+        assert open_writers_seen_by_a_reader() == 1
+    assert open_writers_seen_by_a_reader() == 0
+
+
+def forget_counters() -> None:
+    store = resolver()._counters
+    store.remove_sync(store.scan_sync(store.full_key("g:")))
+
+
+def open_writers_seen_by_a_reader() -> int:
+    tag = tags.of_table(TABLE)
+    return counters.open_writers(resolver().current_sync([tag]).generations[tag])
+
+
+# When a writer comes in and goes out. -----------------------------------------------------------
+
+
+def test_a_transaction_is_open_from_its_first_write_to_its_end(article: Article) -> None:
+    with transaction.atomic():
+        list(Article.objects.all())
+        assert open_writers() == 0
+        retitle(article)
+        assert (open_writers(), low_bits()) == (1, 1)
+        retitle(article, "Newer")
+        assert open_writers() == 1
+    assert (open_writers(), low_bits()) == (0, 0)
+
+
+def test_a_transaction_that_rolls_back_goes_out_as_well(article: Article) -> None:
+    with suppress(Abandoned), transaction.atomic():
+        retitle(article)
+        raise Abandoned
+    assert (open_writers(), low_bits()) == (0, 0)
+
+
+def test_a_savepoint_that_is_rolled_back_leaves_the_writer_in(article: Article) -> None:
+    with transaction.atomic():
+        with suppress(Abandoned), transaction.atomic():
+            retitle(article)
+            raise Abandoned
+        assert open_writers() == 1
+    assert open_writers() == 0
+
+
+def test_a_statement_outside_a_transaction_goes_out_when_it_returns(article: Article) -> None:
+    retitle(article)
+    assert (open_writers(), low_bits()) == (0, 0)
+
+
+def test_a_created_row_leaves_nobody_in(article: Article) -> None:
+    Article.objects.create(author_id=article.author_id, slug="two", title="Two")
+    assert open_writers() == 0
+
+
+def test_a_statement_whose_result_is_fetched_later_is_open_until_then(article: Article) -> None:
+    """SQLite commits it then."""
+    sql = "INSERT INTO news_author (name, email) VALUES ('Eve', '') RETURNING id"
+    with stricter("news.author"):
+        with connection.cursor() as cursor:
+            cursor.execute(sql)
+            assert open_writers("news_author") == (connection.vendor == "sqlite")
+            cursor.fetchall()
+        Author.objects.exists()
+        assert open_writers("news_author") == 0
+
+
+def test_a_statement_that_fails_leaves_nobody_in(article: Article) -> None:
+    with pytest.raises(IntegrityError):
+        Article.objects.create(author_id=article.author_id, slug="one", title="Twice")
+    with pytest.raises(IntegrityError), transaction.atomic():
+        Article.objects.create(author_id=article.author_id, slug="one", title="Twice")
+    assert open_writers() == 0
+
+
+def test_a_connection_that_is_closed_in_a_transaction_leaves_nobody_in(
+    article: Article, elsewhere: Elsewhere
+) -> None:
+    def write_and_close() -> None:
+        with suppress(Exception), transaction.atomic():
+            retitle(article)
+            connections["default"].close()
+
+    elsewhere.do(write_and_close)
+    assert open_writers() == 0
+
+
+def test_writers_are_counted(article: Article) -> None:
+    tag, store = TABLE, resolver()
+    for name in ("a", "b", "b"):
+        store.open_sync(name, [tag], 30)
+    assert (open_writers(), open_writers_seen_by_a_reader()) == (2, 2)
+
+
+def test_other_tables_are_not_opened(article: Article) -> None:
+    with transaction.atomic():
+        Author.objects.update(name="Grace")
+        assert open_writers() == 0
+
+
+def test_every_table_is_strict_where_the_setting_says_true() -> None:
+    with override_settings(LOOM_CACHE={**settings.LOOM_CACHE, "STRICT": True}):
+        assert {"news_article", "news_author"} <= tables.strict()
+        assert "django_session" not in tables.strict()
+
+
+def test_the_parents_of_a_strict_child_are_strict() -> None:
+    with stricter("Library.Shop"):
+        assert tables.strict() == {"library_shop", "library_place"}
+
+
+def test_what_is_flushed_and_invalidated_stays_open(ask: Ask, article: Article) -> None:
+    ask(articles, "get", pk=article.pk)
+    resolver().open_sync("somebody", [TABLE], 30)
+    invalidate(Article)
+    assert low_bits() == 1
+
+
+def test_inspect_shows_the_open_writers(article: Article) -> None:
+    with transaction.atomic():
+        retitle(article)
+        listing = counters_of(["news.Article"])
+    assert [one.open_writers for one in listing.shown if one.tag == "*"] == [1]
+
+
+# Leases. ----------------------------------------------------------------------------------------
+
+
+def test_a_lease_is_renewed_as_long_as_the_transaction_lives(
+    article: Article, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(leases, "RENEWAL", 0.01)
+    renewed: list[leases.Writer] = []
+    renew = leases.Writer.renew
+
+    def renewing(writer: leases.Writer) -> None:
+        renew(writer)
+        renewed.append(writer)
+
+    monkeypatch.setattr(leases.Writer, "renew", renewing)
+    with transaction.atomic():
+        retitle(article)
+        until(lambda: len(renewed) > 3)
+        [(_, seconds)] = resolver().writers_sync()[TABLE]
+        assert seconds > leases.LEASE - 5
+    assert open_writers() == 0
+
+
+def test_who_has_gone_out_does_not_come_in_again(article: Article) -> None:
+    writer = leases.Writer(resolver())
+    writer.open([TABLE])
+    resolver().publish_sync([], [], writer.leave())
+    writer.renew()
+    assert open_writers() == 0
+
+
+def test_a_process_that_was_suspended_comes_in_again_before_it_commits(
+    article: Article, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(leases, "RENEWAL", 3600)
+    opened = []
+    open_sync = GenerationalDependencyResolver.open_sync
+
+    def opening(resolver: Any, writer: str, names: Any, seconds: float) -> None:
+        opened.append(not watch.is_over_in_driver(connection))
+        open_sync(resolver, writer, names, seconds)
+
+    monkeypatch.setattr(GenerationalDependencyResolver, "open_sync", opening)
+    with transaction.atomic():
+        retitle(article)
+        monkeypatch.setattr(leases, "LEASE", 0.0)  # so long ago it was
+    assert opened == [True, True]
+
+
+def test_whoever_comes_next_removes_a_writer_whose_time_is_over() -> None:
+    store = resolver()
+    tag = tags.of_table(TABLE)
+    store.current_sync([tag])
+    store.open_sync("killed", [TABLE], 0.001)
+    store.open_sync("alive", [TABLE], 30)
+    before = counters.bumps(store.look_sync([], [tag]).generations[tag])
+    until(lambda: all(left <= 0 or name == "alive" for name, left in store.writers_sync()[TABLE]))
+    store.open_sync("alive", [TABLE], 30)
+    assert [name for name, _ in store.writers_sync()[TABLE]] == ["alive"]
+    assert low_bits() == 1
+    assert counters.bumps(store.look_sync([], [tag]).generations[tag]) in (before, before + 1)
+
+
+# Costs and failures. ----------------------------------------------------------------------------
+
+
+def test_a_transaction_costs_one_more_round_trip(
+    article: Article, redis_server: RedisServer, store: str
+) -> None:
+    if store != "redis":
+        pytest.skip("memory has no round trips")
+    with redis_server.counting() as calls, transaction.atomic():
+        retitle(article)
+        Article.objects.create(author_id=article.author_id, slug="two", title="Two")
+    assert calls["eval"] == 2
+
+
+def test_a_hit_costs_no_more_than_another(
+    article: Article, redis_server: RedisServer, store: str
+) -> None:
+    if store != "redis":
+        pytest.skip("memory has no round trips")
+    articles.get(pk=article.pk)
+    with redis_server.counting() as calls, statements(0):
+        articles.get(pk=article.pk)
+    assert calls == {"mget": 1}
+
+
+def test_nothing_is_asked_before_a_write_to_a_strict_table(ask: Ask, article: Article) -> None:
+    """What its rows held does not matter: everything about it becomes unreadable."""
+    ask(articles.filter(title="Old"), "count")
+    with transaction.atomic(), statements(1):
+        retitle(article)
+    assert ask(articles.filter(title="Old"), "count") == 0
+
+
+def test_a_write_goes_on_where_the_store_cannot_be_told_and_says_so_once(
+    article: Article, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(*_args: Any, **_options: Any) -> None:
+        raise StoreUnavailable("Redis at nowhere did not answer.")
+
+    monkeypatch.setattr(GenerationalDependencyResolver, "open_sync", refuse)
+    with caplog.at_level(logging.WARNING, "loom_cache"), transaction.atomic():
+        retitle(article)
+        retitle(article, "Newer")
+        Article.objects.create(author_id=article.author_id, slug="two", title="Two")
+    said = [record.getMessage() for record in caplog.records]
+    [told] = [line for line in said if "news_article" in line]
+    assert told == (
+        "The cache store was not told of a write to strict tables (news_article): until it "
+        "answers, reads of them are as new as the last acknowledged write."
+    )
+    assert Article.objects.get(pk=article.pk).title == "Newer"
+    until(lambda: resolver().breaker.closed)
+    assert articles.get(pk=article.pk).title == "Newer"
+
+
+@pytest.mark.django_db(transaction=False)
+def test_a_testcase_opens_nothing(article: Article) -> None:
+    retitle(article)
+    assert open_writers() == 0
+
+
+@pytest.mark.django_db(transaction=False)
+def test_where_testcases_use_the_cache_strict_models_are_cached_too(article: Article) -> None:
+    with caching_in_testcases(), outcomes("miss", "hit", "miss"):
+        articles.get(pk=article.pk)
+        articles.get(pk=article.pk)
+        retitle(article)
+        assert articles.get(pk=article.pk).title == "New"
