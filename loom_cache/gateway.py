@@ -139,6 +139,16 @@ class CacheGateway:
     def seed_sync(self, keys: Sequence[str], leases: Sequence[Lease] = ()) -> Snapshot[int]:
         return self._store.seed_sync(keys, leases) if keys or leases else Snapshot("", [])
 
+    async def bump(self, keys: Sequence[str], *, timeout: float | None = None) -> int:  # noqa: ASYNC109
+        """Make what was stored under these counters unreadable; how many of them existed.
+
+        One request, `timeout` seconds at most (default: WRITE_TIMEOUT).
+        """
+        return await self._store.bump(keys, timeout=timeout) if keys else 0
+
+    def bump_sync(self, keys: Sequence[str], *, timeout: float | None = None) -> int:
+        return self._store.bump_sync(keys, timeout=timeout) if keys else 0
+
     async def bump_and_read(
         self,
         keys: Sequence[str],
@@ -147,11 +157,8 @@ class CacheGateway:
         leases: Sequence[Lease] = (),
         timeout: float | None = None,  # noqa: ASYNC109
     ) -> Moved:
-        """Make what was stored under the counters at `keys` unreadable, take the steps of strict
-        tables, and then read the counters at `reads`.
-
-        One request, `timeout` seconds at most (default: WRITE_TIMEOUT).
-        """
+        """Bump, take the steps of strict tables, and then read the counters at `reads`, in one
+        request."""
         return await self._store.bump_and_read(keys, reads, leases=leases, timeout=timeout)
 
     def bump_and_read_sync(
