@@ -285,6 +285,15 @@ def two_readers_and_a_restart() -> tuple[World, list[Actor], list[Question]]:
     return world, [*readers, world.restart(world.saved())], [question]
 
 
+def a_writer_is_killed_and_another_writes() -> tuple[World, list[Actor], list[Question]]:
+    """What was never acknowledged may show or not; what is acknowledged after it shows."""
+    world = World()
+    question = Question(A)
+    victim = world.write(A)
+    actors = [victim, world.cancel(victim), world.read(question), world.write(A)]
+    return world, actors, [question]
+
+
 def a_dependency_is_found_late() -> tuple[World, list[Actor], list[Question]]:
     world = World()
     question = Question(A, B, known=[A])
@@ -326,6 +335,7 @@ SCENARIOS: dict[str, tuple[Scenario, int]] = {
     ),
     "the server restarts": (the_server_restarts, 1000),
     "two readers and a restart": (two_readers_and_a_restart, 4000),
+    "a writer is killed and another writes": (a_writer_is_killed_and_another_writes, 1000),
     "a dependency is found late": (a_dependency_is_found_late, 50),
     "another process knows less": (another_process_knows_less, 10),
     "several parts": (several_parts, 200),

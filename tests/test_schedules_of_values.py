@@ -364,6 +364,40 @@ def the_guard_is_not_looked_at_again(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(storing, "_made_under", making)
 
 
+def the_guard_is_without_the_table_s_list(patch: pytest.MonkeyPatch) -> None:
+    """Only `T` is looked at, which no write to a known row moves."""
+    made_under = storing._made_under
+
+    def making(plan: Any, kept: Any, view: View) -> Any:
+        view.generations.pop(tags.of_list(TABLE), None)
+        with pytest.MonkeyPatch.context() as inner:
+            inner.setattr(storing, "covers", lambda view, tag: True)
+            return (yield from made_under(plan, kept, view))
+
+    patch.setattr(storing, "_made_under", making)
+
+
+def the_guard_is_looked_at_before_what_the_load_has_shown(patch: pytest.MonkeyPatch) -> None:
+    """Two looks instead of one, the wrong one first."""
+    made_under = storing._made_under
+
+    def making(plan: Any, kept: Any, view: View) -> Any:
+        steps, reply = made_under(plan, kept, view), None
+        guards = {*tags.of_whole([TABLE])}
+        while True:
+            try:
+                request = steps.send(reply)
+            except StopIteration as stop:
+                return stop.value
+            reply = yield request if not isinstance(request, Seed) else Seed(sorted(guards))
+            if isinstance(request, Seed):
+                rest = yield Seed(sorted({*request.tags} - guards))
+                rest.generations |= reply.generations
+                reply = rest
+
+    patch.setattr(storing, "_made_under", making)
+
+
 def what_a_row_becomes_is_forgotten(patch: pytest.MonkeyPatch) -> None:
     states = Edit._states_for
 
@@ -409,6 +443,8 @@ MISTAKES: list[tuple[Callable[[pytest.MonkeyPatch], None], Scenario]] = [
     (a_list_that_is_lost_is_taken_for_an_empty_one, a_list_of_combinations_is_lost),
     (a_reader_keeps_its_combination_to_itself, a_row_is_inserted),
     (the_guard_is_not_looked_at_again, a_row_is_inserted),
+    (the_guard_is_without_the_table_s_list, a_row_is_inserted),
+    (the_guard_is_looked_at_before_what_the_load_has_shown, a_row_is_inserted),
     (what_a_row_becomes_is_forgotten, a_cached_list_and_a_writer_who_knows_nothing),
     (what_a_row_was_is_forgotten, a_count_and_a_writer_who_knows_what_the_row_was),
     (a_list_does_not_name_its_rows, a_cached_list_and_a_writer_who_knows_nothing),
