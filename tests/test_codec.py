@@ -175,11 +175,11 @@ def test_the_ranges_of_psycopg_2_come_back_exactly() -> None:
         check([value, None, [value]])
 
 
-def test_a_range_of_a_driver_that_is_not_installed_is_a_miss(
+def test_a_range_of_a_driver_that_is_not_in_use_is_a_miss(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setitem(sys.modules, "psycopg2._range", None)
-    with pytest.raises(CorruptEntry, match="not installed"):
+    with pytest.raises(CorruptEntry, match="not in use"):
         decode_value(msgspec.msgpack.encode([1, "v", ["R", "NumericRange", 1, 5, "[)"]]))
 
 

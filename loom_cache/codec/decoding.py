@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence, Sized
 from functools import lru_cache
 from typing import Any, Final
 
 import msgspec
 from django.db import connections
-from django.db.models import Model, Prefetch
+from django.db.models import Model, Prefetch, QuerySet
 
 from loom_cache.codec.columns import Row, column_decoder, columns_of_text
 from loom_cache.codec.fetching import from_db_of
 from loom_cache.codec.layout import (
     ATTRIBUTE,
-    ATTRIBUTE_LIST,
+    ATTRIBUTES,
     LONGEST_REMEMBERED,
     PREFETCHED,
     RELATED,
@@ -24,7 +25,8 @@ from loom_cache.codec.layout import (
     Link,
 )
 from loom_cache.codec.prefetching import filled, related_queryset
-from loom_cache.codec.shapes import accessor_of, field_of, registered, shape_of
+from loom_cache.codec.relations import may_hold, prefetchable, related_model
+from loom_cache.codec.shapes import field_of, registered, shape_of
 from loom_cache.codec.texts import reader_of
 from loom_cache.codec.values import CorruptEntry
 
@@ -55,6 +57,8 @@ class _Reader:
             raise ValueError(f"there is no database {header.database!r}")
         attnames = shape.attnames if header.attnames is None else tuple(header.attnames)
         _check_names(header, attnames, shape.attnames)
+        if not all(may_hold(model, name) for name in header.extras):
+            raise ValueError("its further attributes have names of the model's own")
         self.model = model
         self._label = shape.label
         self._attnames = attnames
@@ -64,6 +68,10 @@ class _Reader:
         self._prefetching = header.prefetching
         self._read = _read_by_fields(model, attnames, header.spec)
         self._from_db = from_db_of(model, header.fetch_mode)
+
+    def lacks(self, attnames: Collection[str]) -> bool:
+        """Whether one of these fields is not loaded: looking at it would run a query."""
+        return not set(self._attnames).issuperset(attnames)
 
     def instances(self, data: msgspec.Raw) -> list[Any]:
         if registered(self._label) is not self.model:
@@ -97,8 +105,6 @@ def _check_names(header: GroupHeader, attnames: tuple[str, ...], known: tuple[st
         raise ValueError("its fields are not those of the model")
     if len(header.spec) != len(attnames) + len(header.extras):
         raise ValueError("its columns are not those of the model")
-    if {"_state", "_prefetched_objects_cache", *known}.intersection(header.extras):
-        raise ValueError("its further attributes are fields")
 
 
 def _read_by_fields(
@@ -141,29 +147,61 @@ def _reader_of(header: bytes) -> _Reader:
     return _reader(header)
 
 
-def decode_instances(entry: Entry) -> list[Any]:
+def decode_instances(entry: Entry, model: type[Model]) -> list[Any]:
     """The instances of the only group, which have nothing to do with each other."""
-    return _reader_of(entry.header).instances(entry.rows)
+    reader = _reader_of(entry.header)
+    _check_model(reader.model, model)
+    return reader.instances(entry.rows)
 
 
-def decode_graph(entry: Entry, prefetches: Mapping[str, Prefetch[Any]]) -> list[Any]:
+def _check_model(found: type[Model], wanted: type[Model]) -> None:
+    if not issubclass(found, wanted):
+        raise ValueError(f"it holds {found._meta.label}, not {wanted._meta.label}")
+
+
+def decode_graph(
+    entry: Entry, prefetches: Mapping[str, Prefetch[Any]], model: type[Model]
+) -> list[Any]:
     """The instances of the answer, tied together as they were."""
     graph = entry.graph
     if graph is None:
         raise ValueError("it has no graph")
-    groups = [_reader_of(entry.header).instances(entry.rows)]
-    groups += [_reader_of(header).instances(rows) for header, rows in graph.more]
+    readers = [_reader_of(entry.header), *(_reader_of(header) for header, _rows in graph.more)]
+    if graph.roots is None:
+        _check_model(readers[0].model, model)
+    stored = [entry.rows, *(rows for _header, rows in graph.more)]
+    groups = [reader.instances(rows) for reader, rows in zip(readers, stored, strict=True)]
     everyone = [instance for group in groups for instance in group]
+    if graph.roots is None:
+        roots = groups[0]
+    else:
+        roots = [everyone[number] for number in graph.roots]
+        for kind in set(map(type, roots)):
+            _check_model(kind, model)
     lists = [[everyone[number] for number in members] for members in graph.lists]
+    _check_links(graph.links, groups)
     for link in graph.links:
-        _tie(link, groups[link.group], everyone, lists, prefetches)
+        _tie(link, readers[link.group], groups[link.group], everyone, lists, prefetches)
     for members, known in graph.peers:
         _make_peers([everyone[number] for number in members], [everyone[n] for n in known])
-    return groups[0] if graph.roots is None else [everyone[number] for number in graph.roots]
+    return roots
+
+
+def _check_links(links: Iterable[Link], groups: Sequence[Sized]) -> None:
+    """An instance is tied once under a name: else a few bytes could cost a queryset each."""
+    tied: Counter[tuple[int, int, str]] = Counter()
+    for link in links:
+        if link.rows is not None and len(set(link.rows)) < len(link.rows):
+            raise ValueError("an instance is tied twice to the same")
+        place = (link.group, link.kind, link.name)
+        tied[place] += len(link.targets)
+        if tied[place] > len(groups[link.group]):
+            raise ValueError("instances are tied twice to the same")
 
 
 def _tie(
     link: Link,
+    reader: _Reader,
     group: list[Any],
     everyone: list[Any],
     lists: list[list[Any]],
@@ -173,41 +211,53 @@ def _tie(
     pool = everyone if link.kind in (RELATED, ATTRIBUTE) else lists
     targets = [None if number is None else pool[number] for number in link.targets]
     if link.kind == PREFETCHED:
-        _tie_prefetched(link, members, targets, prefetches)
-        return
-    set_one = _SETTERS[link.kind]
+        _tie_prefetched(link, reader, members, targets, prefetches)
+    elif link.kind == RELATED:
+        _tie_related(reader.model, link.name, members, targets)
+    elif link.kind in ATTRIBUTES and may_hold(reader.model, link.name):
+        for member, target in zip(members, targets, strict=True):
+            member.__dict__[link.name] = target
+    else:
+        raise ValueError("instances are tied in an unknown way")
+
+
+def _tie_related(model: type[Model], name: str, members: list[Any], targets: list[Any]) -> None:
+    _check_targets(targets, related_model(model, name))
     for member, target in zip(members, targets, strict=True):
-        set_one(member, link.name, target)
+        member._state.fields_cache[name] = target
 
 
-def _set_related(member: Any, name: str, target: Any) -> None:
-    member._state.fields_cache[name] = target
-
-
-def _set_attribute(member: Any, name: str, target: Any) -> None:
-    if name == "_state":
-        raise ValueError("an attribute has the name of the state")
-    member.__dict__[name] = target
-
-
-_SETTERS: Final[Mapping[int, Callable[[Any, str, Any], None]]] = {
-    RELATED: _set_related,
-    ATTRIBUTE: _set_attribute,
-    ATTRIBUTE_LIST: _set_attribute,
-}
+def _check_targets(targets: Iterable[Any], model: type[Model]) -> None:
+    for kind in set(map(type, targets)) - {type(None)}:
+        _check_model(kind, model)
 
 
 def _tie_prefetched(
-    link: Link, members: list[Any], targets: list[Any], prefetches: Mapping[str, Prefetch[Any]]
+    link: Link,
+    reader: _Reader,
+    members: list[Any],
+    targets: list[Any],
+    prefetches: Mapping[str, Prefetch[Any]],
 ) -> None:
     prefetch = None if link.path is None else prefetches[link.path]
+    relation = prefetchable(reader.model, link.name)
+    if reader.lacks(relation.needs):
+        raise ValueError("what tells the prefetched objects is not loaded")
     for member, target in zip(members, targets, strict=True):
         if target is None:
             raise ValueError("a prefetched list is missing")
-        model: type[Model] = type(member)
-        accessor = accessor_of(model, link.name)
-        queryset = related_queryset(member, accessor, prefetch)
+        _check_targets(target, relation.model)
+        queryset = _queryset_of(member, relation.accessor, prefetch)
         member.__dict__["_prefetched_objects_cache"][link.name] = filled(queryset, target)
+
+
+def _queryset_of(member: Any, accessor: str, prefetch: Prefetch[Any] | None) -> QuerySet[Any]:
+    try:
+        return related_queryset(member, accessor, prefetch)
+    except Exception as error:
+        raise CorruptEntry(
+            f"{type(error).__name__} in the manager that stored objects were prefetched by."
+        ) from error
 
 
 def _make_peers(members: list[Any], known: list[Any]) -> None:

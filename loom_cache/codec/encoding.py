@@ -12,7 +12,6 @@ from django.db.models import Model
 from django.db.models.query import QuerySet
 
 from loom_cache.codec.groups import (
-    ATTRIBUTES,
     PREFETCHES,
     Group,
     check_state,
@@ -23,6 +22,7 @@ from loom_cache.codec.groups import (
 from loom_cache.codec.layout import (
     ATTRIBUTE,
     ATTRIBUTE_LIST,
+    ATTRIBUTES,
     GRAPH,
     INSTANCES,
     PREFETCHED,
@@ -32,7 +32,7 @@ from loom_cache.codec.layout import (
     Link,
 )
 from loom_cache.codec.prefetching import is_own_query
-from loom_cache.codec.shapes import accessor_of
+from loom_cache.codec.relations import accessor_of
 from loom_cache.codec.values import VERSION, pack_bytes
 from loom_cache.exceptions import UnsupportedValue
 

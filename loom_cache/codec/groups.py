@@ -13,8 +13,9 @@ from django.db.models.base import ModelState
 
 from loom_cache.codec.columns import NOTHING, encode_columns
 from loom_cache.codec.fetching import mode_number
-from loom_cache.codec.layout import ATTRIBUTE, ATTRIBUTE_LIST, GroupHeader
+from loom_cache.codec.layout import ATTRIBUTES, GroupHeader
 from loom_cache.codec.rebuilding import made_by_itself
+from loom_cache.codec.relations import may_hold
 from loom_cache.codec.shapes import Shape, field_of, raw_file_name, registered, shape_of
 from loom_cache.codec.texts import texts_of
 from loom_cache.codec.values import pack_bytes
@@ -23,7 +24,6 @@ from loom_cache.exceptions import UnsupportedValue
 _STATE: Final = "_state"
 PREFETCHES: Final = "_prefetched_objects_cache"
 _KNOWN_STATE: Final = frozenset(("db", "adding", "fields_cache", "fetch_mode", "peers"))
-ATTRIBUTES: Final = (ATTRIBUTE, ATTRIBUTE_LIST)
 
 
 def kind_of(instance: Model) -> tuple[Any, ...]:
@@ -144,6 +144,7 @@ def check_state(instance: Model) -> None:
 def encode_group(group: Group) -> tuple[bytes, msgspec.Raw]:
     shape = group.shape
     extras = tuple(group.stored_extras())
+    _check_attributes(group, extras)
     rows = group.values
     if extras:
         rows = [
@@ -157,6 +158,17 @@ def encode_group(group: Group) -> tuple[bytes, msgspec.Raw]:
         shape, group.database, group.fetch_mode, attnames, extras, group.prefetching, spec
     )
     return header, msgspec.Raw(data)
+
+
+def _check_attributes(group: Group, extras: Sequence[str]) -> None:
+    """Data never takes the place of what an instance does: such names are not read back."""
+    linked = (links.name for links in group.links.values() if links.kind in ATTRIBUTES)
+    for name in (*extras, *linked):
+        if not may_hold(group.shape.model, name):
+            raise UnsupportedValue(
+                f"{group.shape.model._meta.label}.{name} belongs to the class, and the answer "
+                f"holds something else under that name; give it another name."
+            )
 
 
 def _written_by_field(group: Group, index: int, column: Sequence[Any]) -> list[str | None] | None:

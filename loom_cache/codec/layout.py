@@ -23,6 +23,8 @@ ATTRIBUTE: Final = 1  # the instance's attribute -> an instance or None
 PREFETCHED: Final = 2  # _prefetched_objects_cache[name] -> a queryset with its result
 ATTRIBUTE_LIST: Final = 3  # the instance's attribute -> a list of instances
 
+ATTRIBUTES: Final = (ATTRIBUTE, ATTRIBUTE_LIST)
+
 
 class Entry(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
     """A stored answer. `rows` are those of the only, or the first, group."""

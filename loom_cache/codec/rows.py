@@ -7,6 +7,7 @@ of their own.
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, Final
@@ -67,20 +68,27 @@ def decode_rows(
     data: bytes | memoryview | msgspec.Raw,
     *,
     prefetches: Mapping[str, Prefetch[Any]] = {},  # never written to
+    model: type[Model] | None = Model,
 ) -> list[Any]:
     """The rows, made anew. CorruptEntry on anything that `encode_rows` did not write.
 
-    `prefetches` are the Prefetch objects for the paths that `encode_rows` was given.
+    `prefetches` are the Prefetch objects for the paths that `encode_rows` was given. `model` is
+    what the rows are instances of, and None if they are none: nothing else is made.
     """
     try:
         entry = _decode_entry(data)
         if entry.version != VERSION:
             raise ValueError(f"its layout is {entry.version}, not {VERSION}")
+        if entry.kind not in (INSTANCES, GRAPH):
+            rows = _decode_values(entry)
+            if rows and model not in (None, Model):
+                raise ValueError("its rows are no instances")
+            return rows
+        if model is None:
+            raise ValueError("its rows are instances")
         if entry.kind == INSTANCES:
-            return decode_instances(entry)
-        if entry.kind == GRAPH:
-            return decode_graph(entry, prefetches)
-        return _decode_values(entry)
+            return decode_instances(entry, model)
+        return decode_graph(entry, prefetches, model)
     except MALFORMED as error:
         raise CorruptEntry(f"Stored rows cannot be read: {error}.") from error
 
@@ -150,6 +158,10 @@ def _build_dicts(rows: list[Row], names: tuple[str, ...]) -> list[Any]:
 
 
 def _build_named_tuples(rows: list[Row], names: tuple[str, ...]) -> list[Any]:
+    # namedtuple() writes the names into code: whatever Python reads otherwise than it is spelled
+    # stays out. (It looks itself whether they are names.)
+    if not all(unicodedata.is_normalized("NFKC", name) for name in names):
+        raise ValueError("its columns have names that Python does not have")
     kind: Any = create_namedtuple_class(*names)
     return [tuple.__new__(kind, row) for row in rows]
 

@@ -18,7 +18,6 @@ from django.db.models.query_utils import DeferredAttribute
 from django.db.models.signals import post_init, pre_init
 
 from loom_cache.codec.columns import NOTHING
-from loom_cache.exceptions import UnsupportedValue
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -132,34 +131,6 @@ def _hint(field: Field[Any, Any]) -> str:
     if letter is None:
         return NOTHING
     return letter.upper() if field.null else letter
-
-
-@lru_cache(maxsize=4096)
-def accessor_of(model: type[Model], cache_name: str) -> str:
-    """The attribute whose manager uses that key of `_prefetched_objects_cache`."""
-    accessors = {accessor for name, accessor in _managers(model) if name == cache_name}
-    if len(accessors) != 1:
-        raise UnsupportedValue(
-            f"{model._meta.label} has objects prefetched under {cache_name!r}, which "
-            f"{'several relations use' if accessors else 'no relation of Django uses'}; prefetch "
-            f"them with Prefetch(..., to_attr=...)."
-        )
-    return accessors.pop()
-
-
-def _managers(model: type[Model]) -> list[tuple[str, str]]:
-    options = model._meta
-    pairs = [(field.name, field.name) for field in options.many_to_many]
-    pairs += [(field.attname, field.name) for field in options.private_fields if field.one_to_many]
-    for relation in options.related_objects:
-        accessor = relation.get_accessor_name()
-        if accessor is None or relation.one_to_one:
-            continue
-        if relation.many_to_many:
-            pairs.append((relation.field.related_query_name(), accessor))
-        else:
-            pairs.append((relation.cache_name, accessor))
-    return pairs
 
 
 def raw_file_name(value: object) -> object:

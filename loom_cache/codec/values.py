@@ -8,6 +8,7 @@ project's own it is a fingerprint; see own.py.)
 from __future__ import annotations
 
 import ipaddress
+import re
 import zoneinfo
 from collections import OrderedDict
 from collections.abc import Callable
@@ -295,10 +296,16 @@ def _restore_dict(depth: int, pairs: list[list[Any]]) -> dict[Any, Any]:
     return {restore(key, depth + 1): restore(item, depth + 1) for key, item in pairs}
 
 
+_ZONE: Final = re.compile(r"[A-Za-z0-9_+-]{1,40}(?:/[A-Za-z0-9_+-]{1,40}){0,4}")
+"""It becomes a path below the system's zones, and the name of a package of `tzdata`."""
+
+
 def _restore_zone(packed: Any) -> timezone | zoneinfo.ZoneInfo | None:
     if packed is None:
         return None
     if isinstance(packed, str):
+        if _ZONE.fullmatch(packed) is None:
+            raise ValueError("a time zone has no name of one")
         return zoneinfo.ZoneInfo(packed)
     days, seconds, microseconds, *name = packed
     return timezone(timedelta(days, seconds, microseconds), *name)
@@ -331,8 +338,8 @@ def _range_restorer(letter: str) -> Callable[..., Any]:
 
 
 RESTORERS: Final[dict[str | bytes, Callable[..., Any]]] = {
-    "i": lambda depth, data: int.from_bytes(data, "big", signed=True),
-    "s": lambda depth, data: data.decode("utf-8", "surrogatepass"),
+    "i": lambda depth, data: int.from_bytes(_bytes(data), "big", signed=True),
+    "s": lambda depth, data: _bytes(data).decode("utf-8", "surrogatepass"),
     "j": lambda depth, value: value,
     "l": _restore_items,
     "t": lambda depth, items: tuple(_restore_items(depth, items)),
@@ -340,7 +347,7 @@ RESTORERS: Final[dict[str | bytes, Callable[..., Any]]] = {
     "E": lambda depth, items: frozenset(_restore_items(depth, items)),
     "d": _restore_dict,
     "c": _restored(Decimal),
-    "u": lambda depth, data: UUID(bytes=data),
+    "u": lambda depth, data: UUID(bytes=_bytes(data)),
     "m": _restore_datetime,
     "y": _restored(date.fromisoformat),
     "h": _restore_time,
