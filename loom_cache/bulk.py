@@ -52,9 +52,10 @@ class DictPlan(RowsPlan):
     def decode(self, at: int, body: msgspec.Raw) -> Any:
         try:
             pairs = _decode_pairs(body)
-        except msgspec.DecodeError as error:
+            rows = super().decode(at, pairs.rows)
+            return dict(zip(decode_rows(pairs.keys, model=None), rows, strict=True))
+        except (msgspec.DecodeError, RecursionError, TypeError, ValueError) as error:
             raise CorruptEntry(f"A stored dictionary cannot be read: {error}.") from error
-        return dict(zip(decode_rows(pairs.keys), super().decode(at, pairs.rows), strict=False))
 
     def finish(self, values: list[Any]) -> Any:
         return values[0]

@@ -296,8 +296,8 @@ def _apart(tags: Iterable[str]) -> tuple[list[str], dict[str, str]]:
 
 def _known(found: Enrolled) -> Known:
     """Nothing, if one of the names is none that this release understands."""
-    read = [parse(name) for name in found.names]
-    if found.life is None or None in read:
+    read = [parse(name) for name in found.names[: MOST_COMBINATIONS + 1]]
+    if found.life is None or None in read or len(read) > MOST_COMBINATIONS:
         return Known()
     return Known(found.life, found.version, frozenset(one for one in read if one is not None))
 

@@ -12,6 +12,9 @@ from django.core.signals import setting_changed
 from loom_cache import tags
 from loom_cache.steps import Part
 
+MOST_HINTS_OF_A_SHAPE = 2_000
+"""Tags that every such question asks for; no question reads nearly as many tables."""
+
 
 @dataclass(slots=True)
 class Shape:
@@ -27,6 +30,8 @@ class Shape:
     def learn(self, names: Iterable[str]) -> None:
         found = {name for tag in names for name in tags.widened(tag)}
         found.update(filter(tags.is_general, names))
+        if len(found.union(self.hints)) > MOST_HINTS_OF_A_SHAPE:
+            return  # entries that were tampered with may name anything: each has its second look
         if not found <= set(self.hints):
             self.hints = tuple(sorted(found.union(self.hints)))
 

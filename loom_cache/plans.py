@@ -16,13 +16,14 @@ from loom_cache import (
     dependencies,
     hints,
     keys,
+    kinds,
     permission,
     prefetches,
     recording,
     tables,
     tags,
 )
-from loom_cache.codec import decode_rows, decode_value, encode_rows, encode_value
+from loom_cache.codec import CorruptEntry, decode_rows, decode_value, encode_rows, encode_value
 from loom_cache.dependencies import Dependencies
 from loom_cache.exceptions import UnsupportedValue
 from loom_cache.reached import from_instances
@@ -235,7 +236,10 @@ class RowsPlan(QueryPlan):
         )
 
     def decode(self, at: int, body: msgspec.Raw) -> list[Any]:
-        return decode_rows(body, prefetches=self.query.prefetches())
+        kind = kinds.of_rows(self.query)
+        rows = decode_rows(body, prefetches=self.query.prefetches(), model=kind.model)
+        kind.check(rows)
+        return rows
 
     def finish(self, values: list[Any]) -> Any:
         rows = values[0]
@@ -249,6 +253,9 @@ class RowsPlan(QueryPlan):
                 f"{model._meta.object_name} matching query does not exist."
             )
         return None
+
+
+_VALUES = {"count": int, "exists": bool, "contains": bool, "aggregate": dict}
 
 
 class ValuePlan(QueryPlan):
@@ -270,7 +277,11 @@ class ValuePlan(QueryPlan):
         self._keep(loaded, lambda: encode_value(loaded.value))
 
     def decode(self, at: int, body: msgspec.Raw) -> Any:
-        return decode_value(body)
+        value = decode_value(body)
+        wanted = _VALUES.get(self.operation)
+        if wanted is not None and type(value) is not wanted:
+            raise CorruptEntry(f"A stored {self.operation} is a {type(value).__qualname__}.")
+        return value
 
     def finish(self, values: list[Any]) -> Any:
         return values[0]

@@ -58,7 +58,7 @@ class CachedRepository(ReadingAPI[ModelT]):
     _made_by_code: ClassVar[bool] = False
     _in_context: ClassVar[bool] = False
     _identities: ClassVar[dict[Any, bytes]]
-    _fixed: ClassVar[tuple[str | None, Sequence[Any], bool] | None] = None
+    _fixed: ClassVar[tuple[str | None, Sequence[Any], bool, type[Any]] | None] = None
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -120,19 +120,24 @@ class CachedRepository(ReadingAPI[ModelT]):
         """What the base queryset prefetches."""
         return self._of_base()[1]
 
-    def _of_base(self) -> tuple[str | None, Sequence[Any], bool]:
-        """The alias that the base queryset was given, and its prefetches; worked out once where
-        it is the same for everybody."""
+    def _of_base(self) -> tuple[str | None, Sequence[Any], bool, type[Any]]:
+        """What is asked of the base queryset: its alias, its prefetches, what it makes of rows;
+        worked out once where it is the same for everybody."""
         cls = type(self)
         known = None if cls._in_context else cls._fixed
         if known is None:
             base: Any = self.get_queryset()
-            known = cls._fixed = (base._db, lookups_of(base), _is_by_row(base))
+            known = (base._db, lookups_of(base), _is_by_row(base), base._iterable_class)
+            cls._fixed = known
         return known
 
     def gives_rows_apart(self) -> bool:
         """Whether each row of the base queryset is an instance that no other row decides about."""
         return self._of_base()[2]
+
+    def iterable(self) -> type[Any]:
+        """What makes the rows of the base queryset."""
+        return self._of_base()[3]
 
     def sql_of(self, query: CachedQuery[Any]) -> tuple[Any, ...]:
         """What stands in the key for a chain whose arguments have no canonical form."""

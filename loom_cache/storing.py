@@ -23,6 +23,9 @@ def keep(
 ) -> Generator[Request, Any, None]:
     """Store what was loaded, under generations read before the load; those of tags that only the
     load has shown may be read after it if a guard says that nothing changed meanwhile (R6)."""
+    for one in loaded:
+        if len(one.tags) > entries.MAX_TAGS:
+            one.body, one.refusal = None, "depends on more than can be asked for"
     kept = {at: one for at, one in zip(missing, loaded, strict=True) if one.body is not None}
     try:
         made_under = yield from _made_under(plan, kept, view)

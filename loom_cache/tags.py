@@ -9,8 +9,10 @@ braces make the counters of one table live in one slot of a Redis Cluster.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Final
 
 from loom_cache import keys
 from loom_cache.combinations import MAX_VALUES, Catalogue, Combination, Edit, Value
@@ -90,9 +92,12 @@ def of_whole(tables: Iterable[str]) -> tuple[str, ...]:
     return tuple(tag for table in sorted(tables) for tag in (of_table(table), of_list(table)))
 
 
+_TAG: Final = re.compile(r"g:\{[A-Za-z0-9_.~-]{0,64}\}[A-Za-z0-9_.~:-]{0,200}")
+
+
 def is_tag(name: str) -> bool:
     """Whether `name` has the form of a tag: an entry that was damaged may list anything."""
-    return name.startswith("g:{") and "}" in name
+    return _TAG.fullmatch(name) is not None
 
 
 def widened(tag: str) -> tuple[str, str]:

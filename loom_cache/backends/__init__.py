@@ -18,7 +18,8 @@ V = TypeVar("V")
 def enrolled(listed: bytes | None, version: int | None) -> Enrolled:
     """A list of names as it is stored: the counter of its life, then a name a line."""
     first, _, rest = (listed or b"").partition(b"\n")
-    names = [name.decode() for name in rest.split(b"\n") if name]
+    # What is no text is the name of nothing: whoever reads the list then trusts none of it.
+    names = [name.decode(errors="replace") for name in rest.split(b"\n") if name]
     return Enrolled(counters.parse(first), version, names)
 
 
