@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import secrets
 from collections.abc import Callable, Mapping
 from functools import cached_property
@@ -152,15 +153,26 @@ def redacted(location: str | None) -> str | None:
     if location is None:
         return None
     scheme, separator, _ = location.partition("://")
+    if not separator or _SCHEME.fullmatch(scheme) is None:
+        return "..."
     try:
         parts = urlsplit(location)
         port = "" if parts.port is None else f":{parts.port}"
     except ValueError:
-        return f"{scheme}://..." if separator else "..."
-    if not separator or not (parts.hostname or parts.scheme in ("unix", "memory")):
-        return f"{scheme}://..." if separator else "..."
-    path = "/..." if "@" in parts.path else parts.path
-    return f"{scheme}://{parts.hostname or ''}{port}{path}"
+        return f"{scheme}://..."
+    if is_broken_up(location) or not (parts.hostname or parts.scheme in ("unix", "memory")):
+        return f"{scheme}://..."
+    return f"{scheme}://{parts.hostname or ''}{port}{parts.path}"
+
+
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]{0,20}")
+
+
+def is_broken_up(location: str) -> bool:
+    """Whether a password with a `/`, `?` or `#` in it seems to have ended the address early: what
+    is taken for the host, the port or the path is then a part of it."""
+    parts = urlsplit(location)
+    return any("@" in part for part in (parts.path, parts.query, parts.fragment))
 
 
 def is_memory_location(location: str | None) -> bool:

@@ -88,8 +88,8 @@ class CacheGateway:
             cache = handler.get("default")
         except (ImportError, AttributeError, TypeError) as error:
             raise ConfigurationError(f"Its class or its options are wrong: {error}.") from error
-        except (ValueError, KeyError) as error:
-            raise ConfigurationError("The value of one of its options is wrong.") from error
+        except (ValueError, KeyError):
+            raise ConfigurationError("The value of one of its options is wrong.") from None
         return isinstance(cache.serializer, MsgspecSerializer)
 
     @property

@@ -20,6 +20,7 @@ from loom_cache.config import (
     SETTING,
     CacheConfig,
     Problem,
+    is_broken_up,
     is_memory_location,
 )
 from loom_cache.counters import COUNTER_TTL, MAX_TTL
@@ -170,7 +171,8 @@ def _of_location(config: CacheConfig) -> Iterator[Problem]:
     elif is_memory_location(location):
         yield from _of_memory(location)
     elif scheme not in REDIS_SCHEMES:
-        yield _bad_location(f"has an unknown scheme {scheme!r}")
+        shown = f" {scheme!r}" if scheme.isalpha() and len(scheme) < 20 else ""
+        yield _bad_location(f"has an unknown scheme{shown}")
     elif not _is_readable(location):
         yield _bad_location("cannot be read as an address of Redis")
 
@@ -206,18 +208,25 @@ def _is_readable(location: str) -> bool:
         _ = parts.port
     except ValueError:
         return False
+    if is_broken_up(location):
+        return False
     if parts.scheme == "unix":
         return bool(parts.path)
     database = parts.path.strip("/")
     return bool(parts.hostname) and (not database or database.isdecimal())
 
 
+_NOT_IN_A_NAMESPACE = frozenset(" :{}")
+"""A colon ends it: no namespace begins with another one. Braces name a slot of a Redis Cluster."""
+
+
 def _of_namespace(config: CacheConfig) -> Iterator[Problem]:
     name = config.namespace
-    if not name or any(letter.isspace() for letter in name):
+    if not name or not name.isprintable() or not _NOT_IN_A_NAMESPACE.isdisjoint(name):
         yield Problem(
             "loom_cache.E009",
-            f"{SETTING}['NAMESPACE'] is {name!r}, and should be a word without spaces.",
+            f"{SETTING}['NAMESPACE'] is {name!r}, and should be a word without spaces, colons or "
+            f"braces.",
             "Leave it out to use 'loom'.",
         )
     elif "." in name and not _is_callable(name):

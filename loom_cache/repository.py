@@ -173,7 +173,7 @@ class CachedRepository(ReadingAPI[ModelT]):
         """The entry's key, relative to the gateway's prefix."""
         in_force = config.current()
         tenant = in_force.namespace_callable if in_force is not None else None
-        prefix = f"ns-{keys.safe(str(tenant()))}:" if tenant is not None else ""
+        prefix = f"ns-{_spelled_tenant(tenant())}:" if tenant is not None else ""
         return f"{prefix}e:{self.model._meta.label_lower}:{digest}"
 
     def declared(self) -> tuple[str, ...]:
@@ -189,6 +189,13 @@ class CachedRepository(ReadingAPI[ModelT]):
             return own
         in_force = config.current() or config.CacheConfig()
         return in_force.ttl_for(self.model._meta.label, many=many)
+
+
+def _spelled_tenant(name: object) -> str:
+    """Nobody is not somebody called "None"."""
+    if isinstance(name, str):
+        return keys.safe(str(name))
+    return "~" + keys.digest(keys.canonical((type(name).__qualname__, str(name))))
 
 
 def _is_model(value: object) -> bool:

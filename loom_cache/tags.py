@@ -60,7 +60,7 @@ def of_values(table: str, asked: Combination, values: tuple[Value, ...]) -> str:
 
 
 def _spelled(values: tuple[Value, ...]) -> str:
-    if len(values) == 1 and type(values[0]) is int:
+    if len(values) == 1 and type(values[0]) is int and abs(values[0]) < 2**63:
         return str(values[0])
     merged = (_merged(value) if isinstance(value, str) else value for value in values)
     return "~" + keys.digest(keys.canonical(tuple(merged)))

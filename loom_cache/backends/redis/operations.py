@@ -167,11 +167,16 @@ def _whether(reply: Reply) -> bool:
     return bool(first(reply))
 
 
+def said(error: BaseException) -> str:
+    """What a server says, without the arguments that it repeats: credentials, what was stored."""
+    return str(error).partition(", with args ")[0]
+
+
 def values(reply: Reply) -> list[Any]:
     """The answers. Refused if one of them is an error."""
     for value in reply.values:
         if isinstance(value, ResponseError):
-            raise Refused(f"The Redis server refused a command: {value}") from value
+            raise Refused(f"The Redis server refused a command: {said(value)}") from None
     return reply.values
 
 

@@ -16,7 +16,7 @@ import redis.asyncio
 import redis.exceptions
 
 from loom_cache.backends.redis.links import DOWN, Asked, AsyncLink, SyncLink
-from loom_cache.backends.redis.operations import Command, Reply
+from loom_cache.backends.redis.operations import Command, Reply, said
 from loom_cache.exceptions import StoreUnavailable
 
 MAX_CONNECTIONS = 32
@@ -138,10 +138,11 @@ class SyncClient:
         try:
             with self._link() as link:
                 return link.exchange(commands, deadline)
-        except (TimeoutError, redis.exceptions.TimeoutError) as error:
-            raise _too_slow(self._address, seconds) from error
+        except (TimeoutError, redis.exceptions.TimeoutError):
+            raise _too_slow(self._address, seconds) from None
         except DOWN as error:
-            raise _unreachable(self._address, error) from error
+            # Not chained: what the server said may repeat the credentials it was given.
+            raise _unreachable(self._address, error) from None
         finally:
             self._free.release()
 
@@ -190,7 +191,8 @@ class Server:
     def address(self) -> str:
         """Where the server is, without credentials."""
         options = self._options
-        place = options.get("path") or f"{options['host']}:{options['port']}"
+        host = str(options.get("host")).rpartition("@")[2]  # somebody may have written a URL there
+        place = options.get("path") or f"{host}:{options['port']}"
         return f"{place} (database {options.get('db', 0)})"
 
     async def ask(self, commands: Sequence[Command], seconds: float) -> Reply:
@@ -240,7 +242,9 @@ def _too_slow(address: str, seconds: float) -> StoreUnavailable:
 
 
 def _unreachable(address: str, error: BaseException) -> StoreUnavailable:
-    return StoreUnavailable(f"Redis at {address} cannot be asked: {type(error).__name__} {error}")
+    return StoreUnavailable(
+        f"Redis at {address} cannot be asked: {type(error).__name__} {said(error)}"
+    )
 
 
 _servers: dict[Hashable, Server] = {}
