@@ -1,4 +1,4 @@
-# make demo | test | test-long | serve | lint | bench-hit-rate | clean: each needs Python 3.11+ with pip, and nothing else.
+# make demo | test | test-long | fuzz | serve | lint | bench-hit-rate | clean: each needs Python 3.11+ with pip, and nothing else.
 
 PYTHON ?= $(shell for name in python3 python3.14 python3.13 python3.12 python3.11; do \
 	$$name -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$name && break; \
@@ -21,7 +21,7 @@ WITH_DATABASE := tests/cases tests/peers tests/model/test_model.py tests/test_co
 	tests/test_command.py tests/test_demo.py tests/test_site.py tests/test_writes.py
 MODEL_STEPS ?= 20000
 
-.PHONY: demo test test-long test-sqlite test-postgresql serve lint format bench-hit-rate clean services
+.PHONY: demo test test-long fuzz test-sqlite test-postgresql serve lint format bench-hit-rate clean services
 
 demo: $(INSTALLED)
 	@$(BIN)/python manage.py demo
@@ -44,6 +44,11 @@ test-long: $(INSTALLED) services
 	@LOOM_MODEL_STEPS=$(MODEL_STEPS) $(BIN)/python -m pytest -s tests/model
 	@LOOM_TEST_DB=postgresql LOOM_TEST_STORE=redis LOOM_MODEL_STEPS=$(MODEL_STEPS) \
 		$(BIN)/python -m pytest -s -p no:cacheprovider $(WITH_DATABASE)
+
+# SECONDS of it: what lies in the store, damaged and forged, read as a reader would.
+SECONDS ?= 600
+fuzz: $(INSTALLED)
+	@$(BIN)/python -m tests.fuzz --seconds $(SECONDS)
 
 lint: $(INSTALLED)
 	@$(BIN)/ruff check .

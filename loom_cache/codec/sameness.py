@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Iterator, Sequence
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
+from pickle import PicklingError
 from typing import Any, Final
 from uuid import UUID
 
@@ -58,7 +58,7 @@ def _same_state(mine: Any, other: Any, seen: Seen) -> bool:
         return False  # not worth loading it
     try:
         states = [_state_of(mine), _state_of(other)]
-    except (TypeError, pickle.PicklingError):
+    except (TypeError, PicklingError):
         return False
     return same(states[0], states[1], seen)
 

@@ -329,8 +329,19 @@ def _restore_memoryview(depth: int, data: Any, kind: Any) -> memoryview:
     return memoryview(_bytes(data)).cast(kind)
 
 
-def _restored(kind: Callable[..., Any]) -> Callable[..., Any]:
-    return lambda depth, *parts: kind(*parts)
+def _restored(kind: Callable[..., Any], part: type) -> Callable[..., Any]:
+    """Of parts of exactly that type: what else the class takes is not what was stored."""
+
+    def restorer(depth: int, *parts: Any) -> Any:
+        if any(type(one) is not part for one in parts):
+            raise ValueError("a value has an unknown form")
+        return kind(*parts)
+
+    return restorer
+
+
+def _restored_bounds(kind: Callable[..., Any]) -> Callable[..., Any]:
+    return lambda depth, *ends: kind(*(restore(end, depth + 1) for end in ends))
 
 
 def _range_restorer(letter: str) -> Callable[..., Any]:
@@ -346,22 +357,22 @@ RESTORERS: Final[dict[str | bytes, Callable[..., Any]]] = {
     "e": lambda depth, items: set(_restore_items(depth, items)),
     "E": lambda depth, items: frozenset(_restore_items(depth, items)),
     "d": _restore_dict,
-    "c": _restored(Decimal),
+    "c": _restored(Decimal, str),
     "u": lambda depth, data: UUID(bytes=_bytes(data)),
     "m": _restore_datetime,
-    "y": _restored(date.fromisoformat),
+    "y": _restored(date.fromisoformat, str),
     "h": _restore_time,
-    "D": _restored(timedelta),
+    "D": _restored(timedelta, int),
     "v": _restore_memoryview,
     "b": lambda depth, data: bytearray(_bytes(data)),
-    "g": _restored(range),
-    "G": lambda depth, *ends: slice(*(restore(end, depth + 1) for end in ends)),
-    "4": _restored(ipaddress.IPv4Address),
-    "6": _restored(ipaddress.IPv6Address),
-    "w": _restored(ipaddress.IPv4Network),
-    "W": _restored(ipaddress.IPv6Network),
-    "k": _restored(ipaddress.IPv4Interface),
-    "K": _restored(ipaddress.IPv6Interface),
+    "g": _restored_bounds(range),
+    "G": _restored_bounds(slice),
+    "4": _restored(ipaddress.IPv4Address, str),
+    "6": _restored(ipaddress.IPv6Address, str),
+    "w": _restored(ipaddress.IPv4Network, str),
+    "W": _restored(ipaddress.IPv6Network, str),
+    "k": _restored(ipaddress.IPv4Interface, str),
+    "K": _restored(ipaddress.IPv6Interface, str),
     "o": lambda depth, pairs: OrderedDict(_restore_dict(depth, pairs)),
     "Z": lambda depth, zone: _restore_zone(zone),
     **{letter: _range_restorer(letter) for letter in (RANGE, MULTIRANGE, RANGE_OF_PSYCOPG2)},
