@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from loom_cache import CachedRepository, config, keys, tags
 from loom_cache.combinations import Combination, combination
 from loom_cache.exceptions import ConfigurationError
+from loom_cache.plans import RowsPlan
 from testproject.news.models import Article
 
 HOSTILE = [
@@ -202,8 +203,6 @@ def test_an_accepted_namespace_never_is_the_beginning_of_another(name: str) -> N
     "ask", [lambda q, x: q.filter(title=x), lambda q, x: q.filter(title__in=[x])]
 )
 def test_no_two_texts_ask_the_same_question(ask: Callable[[Any, str], Any]) -> None:
-    from loom_cache.plans import RowsPlan
-
     found = {name: RowsPlan(ask(Articles().all(), name), "list").parts[0].key for name in HOSTILE}
     assert len(set(found.values())) == len(HOSTILE)
     assert all(PLAIN.fullmatch(key) for key in found.values())
