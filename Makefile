@@ -18,7 +18,7 @@ DEBIAN_SERVERS := redis-server postgresql
 
 # What depends on the database runs on PostgreSQL too; the first run is on SQLite.
 WITH_DATABASE := tests/cases tests/peers tests/model/test_model.py tests/test_codec.py tests/test_codec_results.py \
-	tests/test_command.py tests/test_demo.py tests/test_site.py tests/test_writes.py
+	tests/test_command.py tests/test_command_verify.py tests/test_demo.py tests/test_site.py tests/test_writes.py
 MODEL_STEPS ?= 20000
 
 .PHONY: demo test test-long fuzz test-sqlite test-postgresql serve lint format bench-hit-rate clean services

@@ -118,6 +118,9 @@ class BulkPlan(RowsPlan):
             len(asked) == 1
         )
 
+    def question(self, at: int) -> msgspec.Raw:
+        return self._single[at].question(0)
+
     def finish(self, values: list[Any]) -> dict[Any, Any]:
         return {row.pk: row for rows in values for row in rows}
 

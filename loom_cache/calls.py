@@ -18,6 +18,7 @@ from loom_cache import (
     keys,
     labels,
     permission,
+    questions,
     recording,
     tables,
     tags,
@@ -283,3 +284,6 @@ class CallPlan:
 
     def decode(self, at: int, body: msgspec.Raw) -> Any:
         return self.codec.decode(body)
+
+    def question(self, at: int) -> msgspec.Raw:
+        return questions.of_call(self._repository, self.operation, self._args, self._kwargs)

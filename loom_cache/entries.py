@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Final
 
 import msgspec
 
@@ -13,13 +14,18 @@ MAX_TAGS = 10_000
 MAX_TAG_BYTES = 300
 """A tag and its generation, with a margin: see tags.py, where every part has a limit."""
 
+UNASKED: Final = msgspec.Raw(b"\xc0")
+"""No question is known: None, as MessagePack writes it."""
+
 
 class Entry(msgspec.Struct, array_like=True, frozen=True, gc=False):
-    """What is stored: the generations an answer was made under, and the answer."""
+    """What is stored: the generations an answer was made under, the answer, and the question."""
 
     incarnation: str
     generations: dict[str, int]
     body: msgspec.Raw
+    question: msgspec.Raw = UNASKED
+    """See questions.py; a hit leaves it unread."""
 
 
 _encoder = msgspec.msgpack.Encoder()
@@ -43,6 +49,11 @@ def read(data: bytes | None) -> Entry | None:
     return entry if all(map(tags.is_tag, entry.generations)) else None
 
 
-def write(incarnation: str, generations: Mapping[str, int], body: bytes) -> bytes:
+def write(
+    incarnation: str,
+    generations: Mapping[str, int],
+    body: bytes,
+    question: msgspec.Raw = UNASKED,
+) -> bytes:
     """The bytes of an entry."""
-    return _encoder.encode(Entry(incarnation, dict(generations), msgspec.Raw(body)))
+    return _encoder.encode(Entry(incarnation, dict(generations), msgspec.Raw(body), question))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -199,6 +199,10 @@ class CacheGateway:
 
     def scan_sync(self, prefix: str) -> list[str]:
         return self._store.scan_sync(prefix)
+
+    def walk_sync(self, prefix: str) -> Iterator[Sequence[str]]:
+        """The same, a batch at a time; a key may come twice."""
+        return self._store.walk_sync(prefix)
 
     # Values by relative keys.
 

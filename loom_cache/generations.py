@@ -7,7 +7,7 @@ anything is loaded under it. A bump changes only counters that exist.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -218,6 +218,12 @@ class GenerationalDependencyResolver:
         """The tags whose counters exist. Walks through the store: not for reads or writes."""
         prefix = self._counters.full_key("")
         return [key.removeprefix(prefix) for key in self._counters.scan_sync(f"{prefix}g:{{")]
+
+    def walk_sync(self) -> Iterator[str]:
+        """The keys on the side of the entries; one may come twice. Not for reads or writes."""
+        prefix = self._data.full_key("")
+        for keys in self._data.walk_sync(prefix):
+            yield from (key.removeprefix(prefix) for key in keys)
 
     async def publish(self, tags: Sequence[str], reads: Sequence[str] = ()) -> Counted | None:
         """Bump `tags` and read the counters of `reads` after it, in one round trip. What is not

@@ -55,7 +55,7 @@ def counters_of(
     Raises UnknownName for a label or primary key that does not exist, StoreUnavailable if the
     store does not answer.
     """
-    resolver = _resolver()
+    resolver = resolver_in_force()
     found = _tables_of(targets)
     if pk is not None:
         names = _tags_of_row(targets, pk)
@@ -75,7 +75,7 @@ def flush(
 
     Raises as counters_of; nothing is bumped then.
     """
-    resolver = _resolver()
+    resolver = resolver_in_force()
     if pks and (everything or len(targets) != 1):
         raise LoomCacheError("Primary keys need exactly one label, such as shop.Article.")
     if everything:
@@ -97,7 +97,7 @@ def is_local() -> bool:
     )
 
 
-def _resolver() -> GenerationalDependencyResolver:
+def resolver_in_force() -> GenerationalDependencyResolver:
     resolver = generations.resolver()
     if resolver is None:
         raise LoomCacheError(

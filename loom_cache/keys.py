@@ -316,7 +316,7 @@ def _model_instance(value: Model, depth: int) -> bytes:
             f"save it first."
         )
     parts = [_pack(concrete._meta.label_lower), _write(pk, depth + 1)]
-    for attname in _other_targets(concrete):
+    for attname in other_targets(concrete):
         if attname not in value.__dict__:
             raise UnsupportedValue(
                 f"{value._meta.label}.{attname}, which other models refer to, is not loaded; "
@@ -327,7 +327,7 @@ def _model_instance(value: Model, depth: int) -> bytes:
 
 
 @lru_cache(maxsize=4096)
-def _other_targets(model: type[Model]) -> tuple[str, ...]:
+def other_targets(model: type[Model]) -> tuple[str, ...]:
     """Columns besides the primary key that a filter by an instance may compare (`to_field`)."""
     return tuple(
         sorted(

@@ -52,6 +52,9 @@ class Joint:
     def decode(self, at: int, body: msgspec.Raw) -> Any:
         return self.members[at].decode(0, body)
 
+    def question(self, at: int) -> msgspec.Raw:
+        return self.members[at].question(0)
+
 
 class PagePlan(Joint):
     """One page: its rows and the count."""
@@ -114,6 +117,9 @@ class Known:
         return []
 
     def decode(self, at: int, body: msgspec.Raw) -> Any:
+        raise IndexError(at)
+
+    def question(self, at: int) -> msgspec.Raw:
         raise IndexError(at)
 
     def finish(self, values: list[Any]) -> Any:

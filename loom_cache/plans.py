@@ -19,6 +19,7 @@ from loom_cache import (
     kinds,
     permission,
     prefetches,
+    questions,
     recording,
     tables,
     tags,
@@ -169,6 +170,9 @@ class QueryPlan:
         """Note what the answer depends on."""
         loaded.tags = tuple(dict.fromkeys((*part.required, *found.tags(), *seen.tags)))
         loaded.combinations = found.combinations()
+
+    def question(self, at: int) -> msgspec.Raw:
+        return questions.of_query(self.query, self.operation, self.args, self.kwargs)
 
     def decode(self, at: int, body: msgspec.Raw) -> Any:
         raise NotImplementedError

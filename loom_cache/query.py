@@ -63,6 +63,11 @@ class CachedQuery(ReadingAPI[Row]):
         """The alias it reads from."""
         return self._alias or self.repository.database()
 
+    @property
+    def chosen_alias(self) -> str | None:
+        """What `using()` was given."""
+        return self._alias
+
     def queryset(self) -> QuerySet[Any]:
         """The chain, replayed on Django's own QuerySet."""
         return self._replayed(self.database)

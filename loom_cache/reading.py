@@ -107,6 +107,12 @@ def _may_be_valid(entry: Entry, part: Part, view: View) -> bool:
     )
 
 
+def would_be_given(entry: Entry, part: Part, view: View) -> bool:
+    """Whether a reader would get it who saw `view`, in which are all its counters (R3)."""
+    now = view.generations
+    return _may_be_valid(entry, part, view) and entry.generations.items() <= now.items()
+
+
 def _fill(
     plan: Plan, missing: list[int], view: View, standing: Standing, flights: Flights
 ) -> Generator[Request, Any, list[Loaded]]:

@@ -83,6 +83,9 @@ class Plan(Protocol):
     def decode(self, at: int, body: msgspec.Raw) -> Any:
         """The value of part `at`. Raises CorruptEntry."""
 
+    def question(self, at: int) -> msgspec.Raw:
+        """What part `at` asks, as it is stored beside the answer (see questions.py)."""
+
 
 # What the generator asks its driver to do. ------------------------------------------------------
 

@@ -6,6 +6,8 @@ import random
 from collections.abc import Generator, Mapping
 from typing import Any
 
+import msgspec
+
 from loom_cache import config, entries, generations, tags
 from loom_cache.combinations import Combination, Known
 from loom_cache.exceptions import StoreUnavailable
@@ -30,7 +32,11 @@ def keep(
     try:
         made_under = yield from _made_under(plan, kept, view)
         made = [
-            (plan.parts[at].key, _entry_of(one, made_under), _ttl(plan.parts[at], one.missing))
+            (
+                plan.parts[at].key,
+                _entry_of(one, made_under, plan.question(at)),
+                _ttl(plan.parts[at], one.missing),
+            )
             for at, one in kept.items()
             if one.refusal is None
         ]
@@ -40,10 +46,10 @@ def keep(
         loaded[0].refusal = "unavailable"
 
 
-def _entry_of(one: Loaded, made_under: View) -> bytes:
+def _entry_of(one: Loaded, made_under: View, question: msgspec.Raw) -> bytes:
     assert one.body is not None
     made_at = {tag: made_under.generations[tag] for tag in one.tags}
-    return entries.write(str(made_under.incarnation), made_at, one.body)
+    return entries.write(str(made_under.incarnation), made_at, one.body, question)
 
 
 def _made_under(

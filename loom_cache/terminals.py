@@ -20,6 +20,10 @@ class AnyPlan(Plan, Protocol):
 
 
 _VALUES = frozenset({"count", "exists", "contains", "aggregate"})
+STORED = _VALUES | frozenset(
+    ("get", "get_or_none", "first", "last", "latest", "earliest", "in_bulk", "list")
+)
+"""Those that entries answer; a page consists of two of them."""
 
 
 def plan_of(

@@ -19,6 +19,7 @@ from loom_cache import (
     reading,
     storing,
 )
+from loom_cache.entries import UNASKED
 from loom_cache.generations import View
 from loom_cache.permission import Standing
 from loom_cache.steps import Flight, Flights, Keep, Load, Loaded, Look, Part, Request, Seed, Wait
@@ -163,6 +164,9 @@ class Question:
 
     def decode(self, at: int, body: msgspec.Raw) -> Any:
         return msgspec.msgpack.decode(body)
+
+    def question(self, at: int) -> msgspec.Raw:
+        return UNASKED
 
     def refusal(self) -> str | None:
         return None

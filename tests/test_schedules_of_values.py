@@ -24,6 +24,7 @@ from loom_cache import (
 from loom_cache import combinations as combinations_module
 from loom_cache.combinations import Combination, Edit, Known, combination
 from loom_cache.dependencies import Dependencies, OfTable
+from loom_cache.entries import UNASKED
 from loom_cache.generations import View
 from loom_cache.permission import Standing
 from loom_cache.publishing import Learn, Publish
@@ -73,6 +74,9 @@ class Question:
 
     def decode(self, at: int, body: msgspec.Raw) -> Any:
         return msgspec.msgpack.decode(body)
+
+    def question(self, at: int) -> msgspec.Raw:
+        return UNASKED
 
     def refusal(self) -> str | None:
         return None

@@ -12,7 +12,7 @@ import secrets
 import sys
 import threading
 import time
-from collections.abc import Coroutine, Hashable, Sequence
+from collections.abc import Coroutine, Hashable, Iterator, Sequence
 from concurrent.futures import Future
 from functools import cache
 from typing import Any, ClassVar, TypeVar
@@ -109,6 +109,9 @@ class ForeignStore:
         raise StoreUnavailable(
             f"{type(self._backend).__name__} cannot list its keys: aiocache offers no way to ask."
         )
+
+    def walk_sync(self, prefix: str) -> Iterator[Sequence[str]]:
+        yield self.scan_sync(prefix)
 
     async def add_to(self, key: str, delta: int) -> int:
         return int(await self._hop(self._backend.increment(key, delta, namespace="")))

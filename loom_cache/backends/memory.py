@@ -7,7 +7,7 @@ import secrets
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from functools import cache
 from typing import Any, ClassVar
 from weakref import WeakSet, WeakValueDictionary
@@ -357,6 +357,9 @@ class MemoryCache(NativeCache):
 
     def scan_sync(self, prefix: str) -> list[str]:
         return self._store.keys(prefix)
+
+    def walk_sync(self, prefix: str) -> Iterator[Sequence[str]]:
+        yield self._store.keys(prefix)
 
     def add_to_sync(self, key: str, delta: int) -> int:
         return self._store.increment(key, delta)

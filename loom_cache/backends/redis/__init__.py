@@ -155,13 +155,14 @@ class RedisCache(NativeCache):
         return [key.decode() for key in found]
 
     def scan_sync(self, prefix: str) -> list[str]:
-        found: set[bytes] = set()
+        return list({key for keys in self.walk_sync(prefix) for key in keys})
+
+    def walk_sync(self, prefix: str) -> Iterator[Sequence[str]]:
         cursor, keys = self._do_sync(operations.scan(b"0", prefix))
-        found.update(keys)
+        yield [key.decode() for key in keys]
         while cursor != b"0":
             cursor, keys = self._do_sync(operations.scan(cursor, prefix))
-            found.update(keys)
-        return [key.decode() for key in found]
+            yield [key.decode() for key in keys]
 
     async def add_to(self, key: str, delta: int) -> int:
         return await self._do(operations.add_to(key, delta))

@@ -1,4 +1,5 @@
-"""`loom_cache inspect` and `loom_cache flush`; the work is done in loom_cache.inspection."""
+"""`python manage.py loom_cache`: what is typed and what is printed. The work is done in
+loom_cache.inspection and loom_cache.verifying."""
 
 import json
 from argparse import ArgumentTypeError
@@ -7,7 +8,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from loom_cache import inspection
+from loom_cache import inspection, reports, verifying
 from loom_cache.exceptions import LoomCacheError
 from loom_cache.inspection import Counter, Flushed
 
@@ -15,7 +16,7 @@ HEADINGS = ("MODEL", "TAG", "GENERATION", "BUMPS", "SEEDED", "OPEN WRITERS")
 
 
 class Command(BaseCommand):
-    help = "Inspects and flushes the generation counters of loom_cache."
+    help = "Inspects, flushes and verifies what loom_cache keeps."
 
     def add_arguments(self, parser: CommandParser) -> None:
         actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
@@ -32,6 +33,17 @@ class Command(BaseCommand):
         flush.add_argument("--pk", nargs="+", action="extend", default=[], help=rows)
         flush.add_argument("--all", action="store_true", help="Every model.")
         flush.add_argument("--dry-run", action="store_true", help="Only say what would be bumped.")
+        verify = actions.add_parser(
+            "verify", help="Compare what is cached with what the database says."
+        )
+        verify.add_argument("labels", nargs="*", metavar="LABEL", help=f"{_LABEL}; default: all.")
+        verify.add_argument(
+            "--sample", type=_positive, metavar="N", help="Only N entries, picked at random."
+        )
+        verify.add_argument(
+            "--repair", action="store_true", help="Bump what wrong entries depend on."
+        )
+        verify.add_argument("--format", choices=("table", "json"), default="table")
 
     def handle(self, *args: Any, **options: Any) -> None:
         try:
@@ -51,7 +63,7 @@ class Command(BaseCommand):
         if options["format"] == "json":
             self.stdout.write(json.dumps([inspection.as_dict(one) for one in found], indent=2))
         elif found:
-            self.stdout.write(_table([HEADINGS, *map(_row, found)]))
+            self.stdout.write(reports.table([HEADINGS, *map(_row, found)]))
             if total > limit:
                 self.stdout.write(f"{limit} of {total} counters; see more with --limit.")
         elif pk is not None:
@@ -73,6 +85,17 @@ class Command(BaseCommand):
         )
         self.stdout.write(_said(done, options["pk"], dry=options["dry_run"]))
 
+    def verify(self, options: dict[str, Any]) -> None:
+        found = verifying.verify(
+            options["labels"], sample=options["sample"], repair=options["repair"]
+        )
+        if options["format"] == "json":
+            self.stdout.write(json.dumps(reports.as_dict(found), indent=2))
+        else:
+            self.stdout.write(reports.as_text(found))
+        if found.mismatches:
+            raise CommandError(reports.complaint(found))
+
 
 _LABEL = "app_label or app_label.Model"
 
@@ -86,14 +109,6 @@ def _positive(text: str) -> int:
 def _row(counter: Counter) -> tuple[str, ...]:
     shown = inspection.as_dict(counter)
     return tuple(str(shown[name]) for name in shown)
-
-
-def _table(rows: Sequence[Sequence[str]]) -> str:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in rows
-    )
 
 
 def _said(done: Flushed, pks: Sequence[str], *, dry: bool) -> str:
