@@ -12,7 +12,7 @@ from aiocache.factory import CacheHandler
 
 from loom_cache import config as configuration
 from loom_cache import counters
-from loom_cache.backends import Enrolled, Lease, Moved, Pair, Roll, Snapshot, Store
+from loom_cache.backends import Enrolled, Facts, Lease, Moved, Pair, Roll, Snapshot, Store
 from loom_cache.backends.foreign import ForeignStore
 from loom_cache.backends.memory import MemoryCache
 from loom_cache.backends.redis import RedisCache
@@ -203,6 +203,10 @@ class CacheGateway:
     def walk_sync(self, prefix: str) -> Iterator[Sequence[str]]:
         """The same, a batch at a time; a key may come twice."""
         return self._store.walk_sync(prefix)
+
+    def facts_sync(self) -> Facts:
+        """What the store says of itself."""
+        return self._store.facts_sync(self.full_key("nothing"))
 
     # Values by relative keys.
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import NamedTuple
 
 from loom_cache import config, counters, tables
@@ -218,6 +219,14 @@ class GenerationalDependencyResolver:
         """The tags whose counters exist. Walks through the store: not for reads or writes."""
         prefix = self._counters.full_key("")
         return [key.removeprefix(prefix) for key in self._counters.scan_sync(f"{prefix}g:{{")]
+
+    def counters_sync(self, most: int) -> dict[str, int]:
+        """Some of the counters that exist, by their tags. Not for reads or writes."""
+        prefix = self._counters.full_key("")
+        walk = self._counters.walk_sync(f"{prefix}g:{{")
+        names = islice((key.removeprefix(prefix) for keys in walk for key in keys), most)
+        tags = list(dict.fromkeys(names))
+        return self.look_sync([], tags).generations if tags else {}
 
     def walk_sync(self) -> Iterator[str]:
         """The keys on the side of the entries; one may come twice. Not for reads or writes."""

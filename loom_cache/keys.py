@@ -82,6 +82,16 @@ def safe(text: str) -> str:
     return "~" + digest(text.encode("utf-8", "surrogatepass"))
 
 
+_ENTRY: Final = re.compile(r"(?:ns-[^:]+:)?e:([^:]+):")
+
+
+def label_of_entry(key: str) -> str | None:
+    """The model that an entry is about, by its key (see CachedRepository.key); None for the key
+    of something else."""
+    found = _ENTRY.match(key)
+    return None if found is None else found[1]
+
+
 def freeze(value: Any) -> Any:
     """`value` out of reach of later changes: containers copied, iterators made into lists.
 

@@ -1,14 +1,18 @@
-"""What `loom_cache verify` found, as a person and as a program wants to read it."""
+"""What `loom_cache verify` and `doctor` found, as a person and as a program wants to read it."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
-from typing import Any
+from textwrap import fill
+from typing import Any, Final
 
 from loom_cache.comparing import shortened
 from loom_cache.confidence import CONFIDENCE, least_share, nines, percent
+from loom_cache.doctor import Finding, Level
 from loom_cache.verifying import Mismatch, Report
+
+WIDTH: Final = 100
 
 
 def as_text(report: Report) -> str:
@@ -88,9 +92,43 @@ def _conclusion(report: Report) -> Iterator[str]:
     ).replace("95%", "95 %")
     if report.repaired is not None:
         yield (
-            f"Repaired: bumped {report.repaired:,} counter{'' if report.repaired == 1 else 's'} that the wrong entries depend on; "
-            f"what was cached under them is not read again."
+            f"Repaired: bumped {_number(report.repaired, 'counter')} that the wrong entries depend "
+            f"on; what was cached under them is not read again."
         )
+
+
+def _number(of: int, what: str) -> str:
+    return f"{of:,} {what}{'' if of == 1 else 's'}"
+
+
+# doctor -------------------------------------------------------------------------------------------
+
+
+def findings_as_text(findings: Sequence[Finding]) -> str:
+    """A line each, wrapped, and the cure beneath."""
+    lines = [line for finding in findings for line in _lines(finding)]
+    return "\n".join([*lines, "", verdict(findings)])
+
+
+def _lines(finding: Finding) -> Iterator[str]:
+    mark = f"{finding.level.value:<9}"
+    yield fill(finding.message, WIDTH, initial_indent=mark, subsequent_indent=" " * len(mark))
+    if finding.cure:
+        indent = " " * len(mark)
+        yield fill(f"Cure: {finding.cure}", WIDTH, initial_indent=indent, subsequent_indent=indent)
+
+
+def findings_as_dicts(findings: Sequence[Finding]) -> list[dict[str, str]]:
+    """For JSON."""
+    return [{**asdict(finding), "level": finding.level.value} for finding in findings]
+
+
+def verdict(findings: Sequence[Finding]) -> str:
+    levels = [finding.level for finding in findings]
+    errors, warnings = levels.count(Level.ERROR), levels.count(Level.WARNING)
+    if not errors + warnings:
+        return "All is well."
+    return f"{_number(errors, 'error')}, {_number(warnings, 'warning')}."
 
 
 def _nines(number: int) -> str:

@@ -53,6 +53,11 @@ class Breaker:
         """Whether bumps wait in the queue."""
         return bool(self._lost)
 
+    @property
+    def queued(self) -> int:
+        """How many bumps wait."""
+        return len(self._lost)
+
     def succeeded(self) -> None:
         """Note an answer of the store."""
         self._failures = 0

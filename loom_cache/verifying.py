@@ -9,7 +9,6 @@ that was on its way.
 from __future__ import annotations
 
 import random
-import re
 import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -22,6 +21,7 @@ from django.core.exceptions import MultipleObjectsReturned, ObjectDoesNotExist
 from django.db import Error as DatabaseError
 
 from loom_cache import config, entries, labels, reading, rebuilding
+from loom_cache import keys as keys_of
 from loom_cache.codec import CorruptEntry
 from loom_cache.comparing import Raises, Verdict, compared, difference
 from loom_cache.entries import Entry
@@ -34,7 +34,6 @@ from loom_cache.terminals import AnyPlan
 BATCH: Final = 100
 """Entries fetched in one round trip."""
 IN_CONTEXT: Final = "its question depends on who asks, or is asked otherwise by this release"
-_ENTRY: Final = re.compile(r"(?:ns-[^:]+:)?e:([^:]+):")
 
 
 class _NotReadable(Exception):
@@ -139,8 +138,8 @@ def _chosen(keys: Iterable[str], wanted: set[str] | None, sample: int | None) ->
     number = 0
     known: set[str] = set()  # of those chosen: a walk may show a key twice
     for key in keys:
-        entry = _ENTRY.match(key)
-        if entry is None or key in known or (wanted is not None and entry[1] not in wanted):
+        label = keys_of.label_of_entry(key)
+        if label is None or key in known or (wanted is not None and label not in wanted):
             continue
         number += 1
         if sample is None or len(chosen) < sample:

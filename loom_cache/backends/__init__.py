@@ -8,6 +8,7 @@ be asked, and nothing else.
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import ClassVar, Generic, Literal, NamedTuple, Protocol, TypeVar
 
 from loom_cache import counters
@@ -81,6 +82,35 @@ class Lease(NamedTuple):
     """What it asks for."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    """What a store says of itself and of its server; None where it does not say. Nothing in it is
+    a credential."""
+
+    kind: str
+    place: str = ""
+    version: str | None = None
+    clock: float | None = None
+    """Unix seconds."""
+    role: str | None = None
+    """`master` or `replica`."""
+    replicas: int | None = None
+    lag: int | None = None
+    """Seconds that a replica is behind."""
+    clustered: bool | None = None
+    policy: str | None = None
+    """What is evicted when the server is full."""
+    max_bytes: int | None = None
+    """0: no limit."""
+    used_bytes: int | None = None
+    evicted: int | None = None
+    """Keys, since the server was started."""
+    saves_snapshots: bool | None = None
+    appends_to_file: bool | None = None
+    refused: frozenset[str] = frozenset()
+    """Commands that this user may not give."""
+
+
 class Store(Protocol):
     """One keyspace: a Redis database, this process's memory, or a foreign aiocache backend."""
 
@@ -140,7 +170,11 @@ class Store(Protocol):
     def remove_sync(self, keys: Sequence[str]) -> int: ...
     def scan_sync(self, prefix: str) -> list[str]: ...
     def walk_sync(self, prefix: str) -> Iterator[Sequence[str]]:
-        """What `scan_sync` gives, a batch at a time; a key may come twice."""
+        """What `scan_sync` gives, a batch at a time; a key may come twice. For commands, which
+        are synchronous."""
+
+    def facts_sync(self, key: str) -> Facts:
+        """What there is to say of the store. `key`: one that holds nothing, to try commands on."""
 
     def add_to_sync(self, key: str, delta: int) -> int: ...
     def holds_sync(self, key: str) -> bool: ...

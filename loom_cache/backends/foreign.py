@@ -18,7 +18,7 @@ from functools import cache
 from typing import Any, ClassVar, TypeVar
 
 from loom_cache import counters
-from loom_cache.backends import Enrolled, Lease, Moved, Pair, Roll, Snapshot
+from loom_cache.backends import Enrolled, Facts, Lease, Moved, Pair, Roll, Snapshot
 from loom_cache.exceptions import StoreUnavailable
 
 T = TypeVar("T")
@@ -112,6 +112,10 @@ class ForeignStore:
 
     def walk_sync(self, prefix: str) -> Iterator[Sequence[str]]:
         yield self.scan_sync(prefix)
+
+    def facts_sync(self, key: str) -> Facts:
+        self.holds_sync(key)
+        return Facts(kind=type(self._backend).__name__)
 
     async def add_to(self, key: str, delta: int) -> int:
         return int(await self._hop(self._backend.increment(key, delta, namespace="")))

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 from weakref import WeakSet, WeakValueDictionary
 
 from loom_cache import counters
-from loom_cache.backends import Enrolled, Lease, Moved, Pair, Roll, Snapshot, enrolled
+from loom_cache.backends import Enrolled, Facts, Lease, Moved, Pair, Roll, Snapshot, enrolled
 from loom_cache.backends.native import NativeCache
 
 NEVER = float("inf")
@@ -360,6 +360,9 @@ class MemoryCache(NativeCache):
 
     def walk_sync(self, prefix: str) -> Iterator[Sequence[str]]:
         yield self._store.keys(prefix)
+
+    def facts_sync(self, key: str) -> Facts:
+        return Facts(kind="memory", place="the memory of this process")
 
     def add_to_sync(self, key: str, delta: int) -> int:
         return self._store.increment(key, delta)

@@ -9,9 +9,9 @@ import redis
 from redis.connection import parse_url
 from redis.exceptions import RedisError
 
-from loom_cache.backends import Enrolled, Lease, Moved, Pair, Roll, Snapshot
+from loom_cache.backends import Enrolled, Facts, Lease, Moved, Pair, Roll, Snapshot
 from loom_cache.backends.native import NativeCache
-from loom_cache.backends.redis import operations
+from loom_cache.backends.redis import facts, operations
 from loom_cache.backends.redis.operations import Operation, Refused
 from loom_cache.backends.redis.server import server_for
 
@@ -163,6 +163,9 @@ class RedisCache(NativeCache):
         while cursor != b"0":
             cursor, keys = self._do_sync(operations.scan(cursor, prefix))
             yield [key.decode() for key in keys]
+
+    def facts_sync(self, key: str) -> Facts:
+        return self._do_sync(facts.facts(self._server.address, key))
 
     async def add_to(self, key: str, delta: int) -> int:
         return await self._do(operations.add_to(key, delta))

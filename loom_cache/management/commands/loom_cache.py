@@ -1,5 +1,5 @@
 """`python manage.py loom_cache`: what is typed and what is printed. The work is done in
-loom_cache.inspection and loom_cache.verifying."""
+loom_cache.inspection, verifying and doctor."""
 
 import json
 from argparse import ArgumentTypeError
@@ -8,7 +8,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from loom_cache import inspection, reports, verifying
+from loom_cache import doctor, inspection, reports, verifying
 from loom_cache.exceptions import LoomCacheError
 from loom_cache.inspection import Counter, Flushed
 
@@ -16,7 +16,7 @@ HEADINGS = ("MODEL", "TAG", "GENERATION", "BUMPS", "SEEDED", "OPEN WRITERS")
 
 
 class Command(BaseCommand):
-    help = "Inspects, flushes and verifies what loom_cache keeps."
+    help = "Inspects, flushes, verifies and examines what loom_cache keeps."
 
     def add_arguments(self, parser: CommandParser) -> None:
         actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
@@ -44,6 +44,9 @@ class Command(BaseCommand):
             "--repair", action="store_true", help="Bump what wrong entries depend on."
         )
         verify.add_argument("--format", choices=("table", "json"), default="table")
+        doctor = actions.add_parser("doctor", help="Say what is well, what is not, and the cure.")
+        doctor.add_argument("--format", choices=("text", "json"), default="text")
+        doctor.add_argument("--json", dest="format", action="store_const", const="json")
 
     def handle(self, *args: Any, **options: Any) -> None:
         try:
@@ -95,6 +98,15 @@ class Command(BaseCommand):
             self.stdout.write(reports.as_text(found))
         if found.mismatches:
             raise CommandError(reports.complaint(found))
+
+    def doctor(self, options: dict[str, Any]) -> None:
+        found = doctor.examine()
+        if options["format"] == "json":
+            self.stdout.write(json.dumps(reports.findings_as_dicts(found), indent=2))
+        else:
+            self.stdout.write(reports.findings_as_text(found))
+        if any(one.level is doctor.Level.ERROR for one in found):
+            raise CommandError(reports.verdict(found))
 
 
 _LABEL = "app_label or app_label.Model"
