@@ -60,7 +60,9 @@ def of_query(
 def of_call(
     repository: object, method: str, args: Sequence[Any], kwargs: Mapping[str, Any]
 ) -> msgspec.Raw:
-    return _written(lambda: [CALL, name_of(type(repository)), method, _all(args), _named(kwargs)])
+    """A method may look at everything in an instance; a query, at its key alone."""
+    owner = name_of(type(repository))
+    return _written(lambda: [CALL, owner, method, _all(args, _plain), _named(kwargs, _plain)])
 
 
 def name_of(kind: type) -> str:
@@ -87,38 +89,43 @@ def _step(step: Step) -> list[Any]:
     return [method, _all(args), _named(kwargs)] if kwargs else [method, _all(args)]
 
 
-def _all(values: Sequence[Any]) -> list[Any]:
-    return [value if type(value) in NATIVE else _pack(value) for value in values]
+Packer = Callable[[Any], Any]
 
 
-def _named(values: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        name: value if type(value) in NATIVE else _pack(value) for name, value in values.items()
-    }
+def _all(values: Sequence[Any], pack: Packer | None = None) -> list[Any]:
+    pack = pack or _pack
+    return [value if type(value) in NATIVE else pack(value) for value in values]
+
+
+def _named(values: Mapping[str, Any], pack: Packer | None = None) -> dict[str, Any]:
+    pack = pack or _pack
+    return {name: value if type(value) in NATIVE else pack(value) for name, value in values.items()}
 
 
 def _pack(value: Any) -> Any:
+    kind = type(value)
+    if isinstance(value, Model) and not keys.other_targets(value._meta.concrete_model):
+        return [ROW, value._meta.label_lower, _pack(value.pk)]
+    if kind is Q:
+        return [CONDITION, value.connector, value.negated, _all(value.children)]
+    if isinstance(value, BaseExpression | F) and hasattr(value, "_constructor_args"):
+        args, kwargs = value._constructor_args
+        return [EXPRESSION, kind.__name__, _all(args), _named(kwargs)]
+    if isinstance(value, ReadingAPI):
+        return [WITHIN, *_head(value._query())]
+    return _plain(value, _pack)
+
+
+def _plain(value: Any, pack_item: Packer | None = None) -> Any:
     kind = type(value)
     if kind in NATIVE:
         return value
     try:
         return pack(value, "It")
     except UnsupportedValue:
-        return _pack_other(value, kind)
-
-
-def _pack_other(value: Any, kind: type) -> Any:
+        pass
     if kind is list or kind is tuple:
-        return [LIST if kind is list else TUPLE, [_pack(item) for item in value]]
+        return [LIST if kind is list else TUPLE, _all(value, pack_item or _plain)]
     if isinstance(value, enum.Enum):
-        return [MEMBER, name_of(kind), _pack(value.value)]
-    if isinstance(value, Model) and not keys.other_targets(value._meta.concrete_model):
-        return [ROW, value._meta.label_lower, _pack(value.pk)]
-    if kind is Q:
-        return [CONDITION, value.connector, value.negated, [_pack(one) for one in value.children]]
-    if isinstance(value, BaseExpression | F) and hasattr(value, "_constructor_args"):
-        args, kwargs = value._constructor_args
-        return [EXPRESSION, kind.__name__, _all(args), _named(kwargs)]
-    if isinstance(value, ReadingAPI):
-        return [WITHIN, *_head(value._query())]
+        return [MEMBER, name_of(kind), _plain(value.value)]
     raise _Unwritable(f"an argument of type {kind.__module__}.{kind.__qualname__}")

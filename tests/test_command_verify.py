@@ -431,6 +431,10 @@ REASONS: dict[str, tuple[Callable[[], object], str]] = {
         lambda: list(articles.filter(author__in=Author.objects.all())),
         "its question has an argument of type django.db.models.query.QuerySet",
     ),
+    "an instance as the argument of a method": (
+        lambda: [articles.echo(Article.objects.get(pk=ONE)) for _ in range(2)],
+        "its question has an argument of type testproject.news.models.Article",
+    ),
     "a list of many keys": (
         lambda: list(articles.filter(pk__in=list(range(MAX_BYTES)))),
         "its question has arguments that are longer than the cache keeps",
