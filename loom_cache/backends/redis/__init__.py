@@ -53,6 +53,8 @@ class RedisCache(NativeCache):
             options.pop(pooling, None)
         super().__init__(timeout=timeout, **options)
         self._write_timeout = write_timeout
+        if not _HOST.isdisjoint(endpoint):
+            raise ValueError("`endpoint` is the name of a host; an address with more is a `url`.")
         place = {"host": endpoint, "port": int(port), "db": int(db), "password": password}
         where = {**place, "ssl": ssl} if url is None else _from_url(url)
         try:
@@ -225,6 +227,10 @@ class RedisCache(NativeCache):
 
     async def _expire(self, key: str, ttl: float, _conn: Any = None) -> bool:
         return await self._do(operations.expire(key, ttl))
+
+
+_HOST = frozenset("@/")
+"""In no name of a host. Somebody's password might be told as a part of it."""
 
 
 def _chunks(keys: Sequence[str]) -> Iterator[Sequence[str]]:

@@ -191,8 +191,7 @@ class Server:
     def address(self) -> str:
         """Where the server is, without credentials."""
         options = self._options
-        host = str(options.get("host")).rpartition("@")[2]  # somebody may have written a URL there
-        place = options.get("path") or f"{host}:{options['port']}"
+        place = options.get("path") or f"{options['host']}:{options['port']}"
         return f"{place} (database {options.get('db', 0)})"
 
     async def ask(self, commands: Sequence[Command], seconds: float) -> Reply:
