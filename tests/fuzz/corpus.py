@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from dataclasses import dataclass, replace
+from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from functools import partial
+from ipaddress import ip_address, ip_interface, ip_network
 from typing import Any
+from uuid import UUID
+from zoneinfo import ZoneInfo
 
 import msgspec
 from django.db.models import Count, F, Max, Prefetch
+from psycopg.types.multirange import Multirange
+from psycopg.types.range import Range
 
 from loom_cache import CachedRepository, cached_query, entries, register_type
 from loom_cache.bulk import plan_of
 from loom_cache.calls import CallPlan
+from loom_cache.codec import encode_rows
 from loom_cache.drivers import drive
 from loom_cache.entries import Entry
 from loom_cache.generations import View
@@ -205,6 +212,32 @@ class Case:
         return View(self.entry.incarnation, found, dict(self.entry.generations))
 
 
+VALUES: list[Any] = [
+    *(UUID(int=1), Decimal("1.5"), date(2026, 1, 1), timedelta(1), range(3), slice(1, None)),
+    *(datetime(2026, 1, 1, tzinfo=ZoneInfo("Europe/Paris")), time(1, fold=1), UTC),
+    *({1, "a"}, frozenset([None]), (1, (2,)), {1: 2}, OrderedDict(a=[UUID(int=2)])),
+    *(
+        b"x",
+        bytearray(b"x"),
+        memoryview(b"x"),
+        2**70,
+        "\ud800",
+        Range(1, 2),
+        Multirange([Range(1)]),
+    ),
+    *(ip_address("1.2.3.4"), ip_network("::/8"), ip_interface("1.2.3.4/8"), ZoneInfo("UTC")),
+]
+"""One of every type that is stored with its name, as `values_list(flat=True)` may give them."""
+
+
+def of_every_type(scalars: Case) -> Case:
+    entry = scalars.entry
+    data = entries.write(entry.incarnation, entry.generations, encode_rows(VALUES))
+    forged = entries.read(data)
+    assert forged is not None
+    return replace(scalars, name="every type", data=data, entry=forged)
+
+
 def cases() -> list[Case]:
     """Everything asked once, and what then lay in the store."""
     found = []
@@ -218,4 +251,4 @@ def cases() -> list[Case]:
             entry = entries.read(data)
             assert entry is not None
             found.append(Case(name, plan, at, data, entry, values[at]))
-    return found
+    return [*found, *(of_every_type(one) for one in found if one.name == "scalars")]
