@@ -41,10 +41,12 @@ EXPRESSION: Final = "?x"
 WITHIN: Final = "?q"
 """A cached query as an argument: repository, alias, steps."""
 
-
 MAX_BYTES: Final = 4096
 """Of a question: a list of ten thousand keys is not stored twice."""
 _TOO_LONG: Final = pack_bytes("arguments that are longer than the cache keeps")
+
+
+Packer = Callable[[Any], Any]
 
 
 class _Unwritable(Exception):
@@ -74,8 +76,8 @@ def _written(question: Callable[[], list[Any]]) -> msgspec.Raw:
         written = pack_bytes(question())
     except _Unwritable as error:
         return msgspec.Raw(pack_bytes(str(error)))
-    except (OverflowError, UnicodeEncodeError, RecursionError):
-        return msgspec.Raw(pack_bytes("an argument that MessagePack cannot carry"))
+    except Exception:  # noqa: BLE001  a read never fails for the sake of its question
+        return msgspec.Raw(pack_bytes("an argument that cannot be written down"))
     return msgspec.Raw(written if len(written) <= MAX_BYTES else _TOO_LONG)
 
 
@@ -87,9 +89,6 @@ def _head(query: CachedQuery[Any]) -> list[Any]:
 def _step(step: Step) -> list[Any]:
     method, args, kwargs = step
     return [method, _all(args), _named(kwargs)] if kwargs else [method, _all(args)]
-
-
-Packer = Callable[[Any], Any]
 
 
 def _all(values: Sequence[Any], pack: Packer | None = None) -> list[Any]:

@@ -25,6 +25,7 @@ from loom_cache import CachedRepository, cached_query, confidence, entries, metr
 from loom_cache.comparing import Verdict, compared
 from loom_cache.plans import RowsPlan
 from loom_cache.questions import CALL, MAX_BYTES, QUERY
+from loom_cache.rebuilding import NotVerifiable, asked_again
 from loom_cache.verifying import IN_CONTEXT, Report, verify
 from testproject.news.models import Article, Author, Comment, Tag
 from tests.cases import stored
@@ -205,9 +206,7 @@ def test_every_plain_value_may_be_an_argument() -> None:
     assert len(stored.entries()) == len(VALUES)
     report = verify()
     assert report.right == len(VALUES) - 1
-    assert report.not_verifiable == {
-        "its question has an argument that MessagePack cannot carry": 1
-    }
+    assert report.not_verifiable == {"its question has an argument that cannot be written down": 1}
 
 
 def test_verifying_neither_reads_the_cache_nor_fills_it() -> None:
@@ -432,7 +431,7 @@ REASONS: dict[str, tuple[Callable[[], object], str]] = {
         "its question has an argument of type django.db.models.query.QuerySet",
     ),
     "an instance as the argument of a method": (
-        lambda: [articles.echo(Article.objects.get(pk=ONE)) for _ in range(2)],
+        lambda: [articles.echo(value=Article.objects.get(pk=ONE)) for _ in range(2)],
         "its question has an argument of type testproject.news.models.Article",
     ),
     "a list of many keys": (
@@ -491,11 +490,23 @@ TAMPERED: dict[str, Any] = {
     "a call of a method that is not decorated": [CALL, HERE, "burn", [], {}],
     "a call of a private method": [CALL, HERE, "_burn", [], {}],
     "a call of what there is not": [CALL, HERE, "nothing", [], {}],
-    "another question": _asking(HERE, [["filter", [], {"pk": TWO}]]),
     "no question at all": {"a": 1},
     "a number": 7,
     "values that are none": _asking(HERE, [["filter", [["?", 1], [], [[]]]]]),
 }
+
+
+def _is_refused(question: Any) -> bool:
+    try:
+        asked_again(msgspec.Raw(msgspec.msgpack.encode(question)))
+    except NotVerifiable:
+        return True
+    return False
+
+
+def test_a_tampered_question_is_refused_whatever_key_it_leads_to() -> None:
+    assert {name for name, question in TAMPERED.items() if not _is_refused(question)} == set()
+    assert called == []
 
 
 def test_a_tampered_question_is_not_verifiable_and_nothing_is_called() -> None:
@@ -503,7 +514,8 @@ def test_a_tampered_question_is_not_verifiable_and_nothing_is_called() -> None:
     ((key, data),) = stored.entries().items()
     entry = entries.read(data)
     assert entry is not None
-    for name, question in TAMPERED.items():
+    another = _asking(HERE, [["filter", [], {"pk": TWO}]])
+    for name, question in {**TAMPERED, "another question": another}.items():
         raw = msgspec.Raw(msgspec.msgpack.encode(question))
         made = entries.write(entry.incarnation, entry.generations, bytes(entry.body), raw)
         stored.put(key, made)
@@ -523,6 +535,12 @@ def test_what_no_reader_would_be_given_is_not_compared() -> None:
     article(TWO)
     retitle(title="unseen")
     assert verify() == Report(right=1, not_readable=1)
+
+
+def test_what_is_not_readable_counts_as_that_whatever_it_asks() -> None:
+    _of_another_tenant()
+    seen_write()
+    assert verify() == Report(not_readable=1)
 
 
 def test_an_entry_that_is_damaged_is_not_compared() -> None:
