@@ -8,13 +8,20 @@ from io import StringIO
 from typing import Any
 
 import pytest
+from django.conf import settings
 from django.core.management import CommandError, call_command
 from django.test import override_settings
 
-from loom_cache import CachedRepository, counters, entries, generations
+from loom_cache import (
+    CachedRepository,
+    GenerationalDependencyResolver,
+    counters,
+    entries,
+    generations,
+)
 from loom_cache.backends import Facts
 from loom_cache.doctor import Finding, Level, examine
-from loom_cache.doctor.contents import SAMPLE, open_writers
+from loom_cache.doctor.contents import SAMPLE
 from loom_cache.doctor.examination import of_timeout
 from loom_cache.doctor.server import of_clocks, of_server
 from testproject.news.models import Article, Author
@@ -317,12 +324,30 @@ def test_a_counter_that_was_seeded_in_the_future_is_an_error(server: RedisServer
     assert "1 of 1 counters were seeded in the future, g:{news_article} by 3,600 s" in said
 
 
-def test_open_writers_are_named(server: RedisServer) -> None:
-    server.client.set(TABLE, counters.seed(int(time.time() * 1000)) + 2)
-    resolver = generations.resolver()
-    assert resolver is not None
-    assert open_writers(resolver) == {"news_article": 2}
-    assert "news_article (2)" in found("writers").message
+@pytest.fixture
+def strict(server: RedisServer) -> Iterator[GenerationalDependencyResolver]:
+    with override_settings(LOOM_CACHE={**settings.LOOM_CACHE, "STRICT": ["news.article"]}):
+        resolver = generations.resolver()
+        assert resolver is not None
+        yield resolver
+
+
+def test_open_writers_are_named_with_their_process_and_age(
+    strict: GenerationalDependencyResolver,
+) -> None:
+    assert found("writers").message == "No strict writer is inside a transaction."
+    strict.open_sync(f"web1:42~a~{time.time() - 7}", ["news_article"], 30)
+    assert found("writers").level is Level.OK
+    assert "inside transactions: web1:42 in news_article (7 s)." in found("writers").message
+
+
+def test_a_writer_that_stays_inside_for_long_is_a_warning(
+    strict: GenerationalDependencyResolver,
+) -> None:
+    strict.open_sync(f"web1:42~a~{time.time() - 700}", ["news_article"], 30)
+    strict.open_sync(f"web2:42~a~{time.time()}", ["news_article"], 30)
+    assert found("writers").level is Level.WARNING
+    assert "web1:42 in news_article (700 s), web2:42 in" in found("writers").message
 
 
 @in_database

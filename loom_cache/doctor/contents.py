@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from itertools import islice
-from typing import Final
+from typing import Final, NamedTuple
 
-from loom_cache import counters, entries, rebuilding, tables, tags
+from loom_cache import counters, entries, leases, rebuilding, tables
 from loom_cache.codec import CorruptEntry
 from loom_cache.doctor.findings import Finding, error, warning, well
 from loom_cache.entries import Entry
@@ -16,6 +17,8 @@ from loom_cache.keys import label_of_entry
 
 SAMPLE: Final = 500
 """Counters, and entries, that are looked at."""
+LONG: Final = 60.0
+"""Seconds in a transaction after which a strict writer is worth a warning."""
 FUTURE: Final = 5.0
 """Seconds that a seed may be ahead of the clock, which was read before."""
 
@@ -52,25 +55,50 @@ def _seeds(resolver: GenerationalDependencyResolver, clock: float) -> Iterator[F
         yield well("seeds", "There are no counters: nothing is cached.")
 
 
-def open_writers(resolver: GenerationalDependencyResolver) -> dict[str, int]:
-    """How many strict writers are inside, by table."""
-    by_tag = {tags.of_table(table): table for table in tables.watched()}
-    found = resolver.look_sync([], list(by_tag)).generations
-    open_in = {by_tag[tag]: counters.open_writers(value) for tag, value in found.items()}
-    return {table: number for table, number in open_in.items() if number}
+class Inside(NamedTuple):
+    """A strict writer that is inside a transaction."""
+
+    table: str
+    process: str
+    """`host:pid`."""
+    seconds: float
+    """How long it has been there, by the clocks of its machine and of this one."""
+
+
+def open_writers(resolver: GenerationalDependencyResolver) -> list[Inside]:
+    """Those of all processes, the longest first."""
+    now = time.time()
+    found = [
+        Inside(table, process, max(0.0, now - began))
+        for table, writers in resolver.writers_sync().items()
+        for process, began in (leases.described(name) for name, left in writers if left > 0)
+    ]
+    return sorted(found, key=lambda one: -one.seconds)
 
 
 def _writers(resolver: GenerationalDependencyResolver) -> Iterator[Finding]:
+    if not tables.strict():
+        yield well("writers", "No model is strict.")
+        return
     inside = open_writers(resolver)
     if not inside:
         yield well("writers", "No strict writer is inside a transaction.")
         return
-    listed = ", ".join(f"{table} ({number})" for table, number in sorted(inside.items()))
-    yield well(
-        "writers",
-        f"Strict writers are inside transactions: {listed}. What they write is not stored until "
-        f"they are done.",
+    listed = ", ".join(f"{one.process} in {one.table} ({one.seconds:,.0f} s)" for one in inside[:5])
+    more = f" and {len(inside) - 5:,} more" if len(inside) > 5 else ""
+    said = (
+        f"Strict writers are inside transactions: {listed}{more}. Until they are done nothing of "
+        f"these tables is cached."
     )
+    if inside[0].seconds > LONG:
+        yield warning(
+            "writers",
+            said,
+            "Write to strict models in short transactions. A process that was killed there counts "
+            f"for {leases.LEASE:g} s at most.",
+        )
+    else:
+        yield well("writers", said)
 
 
 def _entries(resolver: GenerationalDependencyResolver) -> Iterator[Finding]:
