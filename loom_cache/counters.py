@@ -22,6 +22,8 @@ COUNTER_TTL = 7 * 24 * 3600  # seconds of idleness after which a counter is forg
 MAX_TTL = COUNTER_TTL / 3  # seconds; an entry must be gone long before its counters are
 
 _EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
+LONGEST = 20
+"""Digits: a number that has as many is none of 64 bits."""
 _INTEGER = re.compile(rb"-?[0-9]{1,19}")
 
 

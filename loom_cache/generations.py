@@ -326,9 +326,8 @@ def _view(
     generations = {}
     for tag, value in zip(tags, values, strict=True):
         # Whatever is not a number is no counter of ours: it is seeded anew.
-        number = counters.parse(value)
-        if number is not None and value is not None and value.isdigit():
-            generations[tag] = number
+        if value is not None and value.isdigit() and len(value) < counters.LONGEST:
+            generations[tag] = int(value)
     return View(incarnation, list(entries), generations)
 
 

@@ -9,7 +9,7 @@ from functools import lru_cache
 
 from django.core.signals import setting_changed
 
-from loom_cache import tags
+from loom_cache import memo, tags
 from loom_cache.steps import Part
 
 MOST_HINTS_OF_A_SHAPE = 2_000
@@ -69,6 +69,7 @@ def shape_of(identity: bytes) -> Shape:
 def forget(**_kwargs: object) -> None:
     """Know as little as a process that has just been started: a table may be ignored no longer, an
     app be installed."""
+    memo.forget()  # shapes among it
     shape_of.cache_clear()
     of_keys.forget()
 

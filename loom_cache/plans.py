@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -17,6 +19,7 @@ from loom_cache import (
     hints,
     keys,
     kinds,
+    memo,
     permission,
     prefetches,
     questions,
@@ -36,6 +39,21 @@ if TYPE_CHECKING:
 
 
 _SINGLE = frozenset({"get", "get_or_none", "first", "last", "latest", "earliest"})
+
+
+@dataclass(slots=True)
+class _Spelled:
+    """What the words of a question, asked in these circumstances, come to."""
+
+    shape: hints.Shape
+    digest: str
+    own: tuple[str, ...]
+    """Tags of its own table that every such answer has."""
+    asked: tuple[tuple[Any, ...], tuple[str, ...]] = ((), ())
+    """The tags that were asked for last, and what they were put together from."""
+
+
+_spelled_before: memo.Memo[_Spelled] = memo.Memo()
 
 
 class QueryPlan:
@@ -64,8 +82,32 @@ class QueryPlan:
 
     def _spell(self) -> None:
         """Find the key and the shape."""
-        query, repository = self.query, self.query.repository
+        query = self.query
         verb = "get" if self.operation == "get_or_none" else self.operation
+        self.known = known = self._known(verb) or self._spelled(verb)
+        self.shape = known.shape
+        self.parts: Sequence[Part] = (self._part(query.repository.key(known.digest)),)
+
+    def _known(self, verb: str) -> _Spelled | None:
+        """What it came to when it was asked before; None if it cannot be remembered."""
+        query = self.query
+        words = None
+        if query.origin is not None:
+            words = memo.words(query.origin, verb, self.args, self.kwargs)
+        if words is None:
+            return None
+        try:
+            identity = self.identity = self.identity or query.identity()
+        except (UnsupportedValue, SynchronousOnlyOperation):
+            return None
+        known = _spelled_before.get((words, identity))
+        if known is None:
+            known = self._spelled(verb)
+            _spelled_before.keep((words, identity), known)
+        return known
+
+    def _spelled(self, verb: str) -> _Spelled:
+        query, repository = self.query, self.query.repository
         shape = query.shape
         try:
             identity = self.identity = self.identity or query.identity()
@@ -79,18 +121,21 @@ class QueryPlan:
             # The latter: its SQL depends on what the database can do, which a loop cannot ask.
             self._refusal = "no canonical form"
             identity = ending = asked = b""
-        self.shape = hints.shape_of(keys.canonical(identity) + shape + ending)
-        key = repository.key(keys.digest(identity + asked + b"\xc1|" + ending))
-        self.parts: Sequence[Part] = (self._part(key),)
+        table = self._table
+        own = [tags.of_table(table)]
+        if query.row is not None:
+            own += (tags.of_rows(table), tags.of_row(table, query.row))
+        return _Spelled(
+            hints.shape_of(keys.canonical(identity) + shape + ending),
+            keys.digest(identity + asked + b"\xc1|" + ending),
+            tuple(own),
+        )
 
     def _part(self, key: str) -> Part:
-        query, table = self.query, self._table
-        required = [tags.of_table(table)]
-        if query.row is not None:
-            required += (tags.of_rows(table), tags.of_row(table, query.row))
+        query = self.query
         return Part(
             key=key,
-            required=(*required, *query.declared()),
+            required=(*self.known.own, *query.declared()),
             ttl=query.repository.seconds(query.seconds, many=self.operation not in _SINGLE),
             missing_ttl=config.current_or_default().missing_ttl,
         )
@@ -103,12 +148,14 @@ class QueryPlan:
         return "ignored table" if tables.touches_ignored([self._table]) else None
 
     def asked(self) -> tuple[str, ...]:
-        wanted = dict.fromkeys(tag for part in self.parts for tag in part.required)
-        wanted[tags.of_list(self._table)] = None  # no tag of a row or of values moves without it
-        wanted.update(dict.fromkeys(self.shape.hints))
-        for part in self.parts:
-            wanted.update(dict.fromkeys(hints.of_keys.of(part.key)))
-        return tuple(wanted)
+        every = [one for part in self.parts for one in (part.required, hints.of_keys.of(part.key))]
+        sources = (*every, self.shape.hints)
+        before, asked = self.known.asked
+        if sources != before:
+            own = tags.of_list(self._table)  # no tag of a row or of values moves without it
+            asked = tuple(dict.fromkeys((*chain.from_iterable(sources), own)))
+            self.known.asked = sources, asked
+        return asked
 
     def learn(self, at: int, names: Sequence[str]) -> None:
         hints.learn(self.shape, self.parts[at], names)

@@ -3,9 +3,8 @@ a real QuerySet only when the answer has to be loaded."""
 
 from __future__ import annotations
 
-import copy
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import UUID
 
@@ -15,7 +14,7 @@ from django.db import NotSupportedError, models
 from django.db.models import FilteredRelation, Prefetch, Q, QuerySet, Window
 from django.utils.functional import Promise
 
-from loom_cache import keys, tables
+from loom_cache import keys, memo, tables
 from loom_cache.api import ReadingAPI
 from loom_cache.counters import MAX_TTL
 from loom_cache.exceptions import ConfigurationError, UnsupportedValue
@@ -26,6 +25,9 @@ if TYPE_CHECKING:
 
 Row = TypeVar("Row")
 Step = tuple[str, tuple[Any, ...], dict[str, Any]]
+
+_OF_STEPS = ("steps", "spelled", "shape", "row", "by_row", "within", "origin")
+_steps_known: memo.Memo[dict[str, Any]] = memo.Memo()
 
 _BY_ROW = frozenset(
     "filter exclude order_by reverse annotate alias select_related prefetch_related only defer "
@@ -52,6 +54,8 @@ class CachedQuery(ReadingAPI[Row]):
         self.seconds: float | None = None
         self.refreshes = False
         self._alias: str | None = None
+        self.origin: Hashable = repository.model
+        """Stands for its steps if they are made of plain values; else None."""
 
     @property
     def model(self) -> type[models.Model]:
@@ -116,6 +120,8 @@ class CachedQuery(ReadingAPI[Row]):
 
     def _lookups(self) -> list[Any]:
         """What it prefetches: strings and Prefetch objects."""
+        if not self.steps:
+            return [*self.repository.base_prefetches()]
         steps = (args for method, args, _ in self.steps if method == "prefetch_related")
         given = (lookup for args in steps for lookup in args if lookup is not None)
         return [*self.repository.base_prefetches(), *given]
@@ -134,13 +140,32 @@ class CachedQuery(ReadingAPI[Row]):
         return self
 
     def _copy(self) -> CachedQuery[Any]:
-        made: CachedQuery[Any] = copy.copy(self)
+        made: CachedQuery[Any] = object.__new__(type(self))
+        made.__dict__.update(self.__dict__)
         return made
 
     def followed_by(
         self, method: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]
     ) -> CachedQuery[Any]:
         """The query with one more step; its arguments are out of reach of later changes."""
+        words = None if self.origin is None else memo.words(self.origin, method, args, kwargs)
+        known = None if words is None else _steps_known.get(words)
+        if known is None:
+            return self._remembered(words, self._with_step(method, args, kwargs))
+        made = self._copy()
+        made.__dict__.update(known)
+        return made
+
+    def _remembered(self, words: Hashable | None, made: CachedQuery[Any]) -> CachedQuery[Any]:
+        made.origin = None
+        if words is not None:
+            made.origin = object()
+            _steps_known.keep(words, {name: getattr(made, name) for name in _OF_STEPS})
+        return made
+
+    def _with_step(
+        self, method: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> CachedQuery[Any]:
         made = self._copy()
         frozen = tuple(map(_settled, args))
         named = {name: _settled(value) for name, value in kwargs.items()}
@@ -193,11 +218,17 @@ class CachedQuery(ReadingAPI[Row]):
         for bound in (at.start, at.stop):
             if bound is not None and bound < 0:
                 raise ValueError("Negative indexing is not supported.")
+        bounds = (at.start, at.stop, at.step)
+        words = None if self.origin is None else memo.words(self.origin, "[]", bounds, {})
+        known = None if words is None else _steps_known.get(words)
         made = self._copy()
+        if known is not None:
+            made.__dict__.update(known)
+            return made
         made.steps = (*self.steps, ("[]", (at,), {}))
         made.by_row = False
         made._spell("[]", (at,), {})
-        return made
+        return self._remembered(words, made)
 
     def with_alias(self, alias: str | None) -> CachedQuery[Any]:
         made = self._copy()

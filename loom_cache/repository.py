@@ -6,8 +6,10 @@ import math
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from datetime import tzinfo
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, get_args, get_origin
 from uuid import uuid4
+from zoneinfo import ZoneInfo
 
 from django.conf import settings
 from django.core.exceptions import SynchronousOnlyOperation
@@ -16,7 +18,7 @@ from django.db.models import QuerySet
 from django.db.models.query import ModelIterable
 from django.utils import timezone
 
-from loom_cache import config, keys, labels, tables, tags, watch, writes
+from loom_cache import config, keys, labels, memo, tables, tags, watch, writes
 from loom_cache.api import ReadingAPI
 from loom_cache.codec.shapes import shape_of
 from loom_cache.exceptions import ConfigurationError
@@ -156,8 +158,13 @@ class CachedRepository(ReadingAPI[ModelT]):
     def _circumstances(self, alias: str) -> bytes:
         varied = self.vary()
         zone = timezone.get_current_timezone() if settings.USE_TZ else None
+        token = watch.testcase_token(alias)
         # State is not wanted in a repository, but where there is some, answers depend on it.
-        here = keys.canonical((zone, varied, watch.testcase_token(alias), vars(self) or None))
+        state = vars(self) or None
+        if varied is None and token is None and state is None:
+            here = _plainly_here(zone)
+        else:
+            here = keys.canonical((zone, varied, token, state))
         return here + self._base_spelled(alias) if self._in_context else here
 
     def _base_spelled(self, alias: str) -> bytes:
@@ -189,6 +196,19 @@ class CachedRepository(ReadingAPI[ModelT]):
             return own
         in_force = config.current() or config.CacheConfig()
         return in_force.ttl_for(self.model._meta.label, many=many)
+
+
+_zones: memo.Memo[bytes] = memo.Memo()
+
+
+def _plainly_here(zone: tzinfo | None) -> bytes:
+    if zone is not None and type(zone) is not ZoneInfo:  # others may be equal, and named otherwise
+        return keys.canonical((zone, None, None, None))
+    known = _zones.get(zone)
+    if known is None:
+        known = keys.canonical((zone, None, None, None))
+        _zones.keep(zone, known)
+    return known
 
 
 def _spelled_tenant(name: object) -> str:
