@@ -120,6 +120,13 @@ class CacheConfig(
             "name_key": f"{self.static_namespace}:incarnation",
         }
 
+    @cached_property
+    def patience(self) -> float:
+        """Seconds the cache may cost a read: TIMEOUT, or what the aliases say themselves."""
+        used = (self.aiocache_alias, self.effective_counter_alias)
+        given = [self.aliases.get(alias, {}).get("timeout") for alias in used]
+        return max([float(seconds) for seconds in given if seconds is not None] or [self.timeout])
+
     @property
     def static_namespace(self) -> str:
         """The prefix of every key that does not depend on who asks."""

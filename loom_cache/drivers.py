@@ -13,10 +13,11 @@ from asgiref.sync import sync_to_async
 from django.core.exceptions import SynchronousOnlyOperation
 
 from loom_cache import generations, permission
+from loom_cache.backends.failures import Refused
+from loom_cache.deadlines import Allowance
 from loom_cache.exceptions import StoreUnavailable
 from loom_cache.generations import GenerationalDependencyResolver
 from loom_cache.reading import answer
-from loom_cache.resilience import Breaker
 from loom_cache.steps import Enrol, Flight, Keep, Load, Look, Plan, Prepare, Request, Seed, Wait
 
 
@@ -27,6 +28,7 @@ def drive(plan: Plan, *, instead: str) -> list[Any]:
     """
     _refuse_event_loop(instead)
     resolver = generations.resolver()
+    asking = None if resolver is None else _Asking(resolver)
     steps = answer(plan, permission.standing(plan, resolver, on_loop=False), {})
     reply: Any = None
     error: BaseException | None = None
@@ -35,7 +37,7 @@ def drive(plan: Plan, *, instead: str) -> list[Any]:
             request = steps.throw(error) if error is not None else steps.send(reply)
             reply, error = None, None
             try:
-                reply = _do(request, resolver)
+                reply = _do(request, asking)
             except Exception as raised:  # noqa: BLE001  it is the generator's to judge
                 error = raised
     except StopIteration as stop:
@@ -43,6 +45,8 @@ def drive(plan: Plan, *, instead: str) -> list[Any]:
         return values
     finally:
         steps.close()
+        if asking is not None:
+            asking.end()
 
 
 def _refuse_event_loop(instead: str) -> None:
@@ -56,15 +60,16 @@ def _refuse_event_loop(instead: str) -> None:
         )
 
 
-def _do(request: Request, resolver: GenerationalDependencyResolver | None) -> Any:
+def _do(request: Request, asking: _Asking | None) -> Any:
     match request:
         case Load(plan, missing):
             return plan.load(missing)
         case Prepare(plan):
             return plan.prepare()
-    assert resolver is not None
-    with _telling(resolver.breaker):
-        return _ask_sync(request, resolver)
+    assert asking is not None
+    asking.request = request
+    with asking:
+        return _ask_sync(request, asking.resolver)
 
 
 def _ask_sync(request: Request, resolver: GenerationalDependencyResolver) -> Any:
@@ -80,22 +85,37 @@ def _ask_sync(request: Request, resolver: GenerationalDependencyResolver) -> Any
     raise AssertionError(request)
 
 
-class _telling:  # noqa: N801  a `with` block; a class since it is on the path of every hit
-    """Tell the breaker how the block went."""
+class _Asking(Allowance):
+    """All that one read asks of the store, in TIMEOUT; the breaker is told how it went."""
 
-    __slots__ = ("_breaker",)
+    __slots__ = ("_answered", "_failed", "_half", "request", "resolver")
+    request: Request
 
-    def __init__(self, breaker: Breaker) -> None:
-        self._breaker = breaker
+    def __init__(self, resolver: GenerationalDependencyResolver) -> None:
+        super().__init__(resolver.timeout)
+        self.resolver = resolver
+        self._half = resolver.timeout / 2
+        self._answered = self._failed = False
 
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, _type: object, error: BaseException | None, _traceback: object) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        had = self.left
+        super().__exit__(kind, error, traceback)
+        breaker = self.resolver.breaker
         if error is None:
-            self._breaker.succeeded()
-        elif isinstance(error, StoreUnavailable):
-            self._breaker.failed(error)
+            self._answered = True
+            if isinstance(self.request, Keep):
+                breaker.kept()
+        elif isinstance(error, Refused) and not isinstance(self.request, Look):
+            breaker.refused(error)
+        elif isinstance(error, StoreUnavailable) and (self.left > 0 or had > self._half):
+            # Otherwise its earlier answers had taken up the time: it is slow, but it is there.
+            self._failed = True
+            breaker.failed(error)
+
+    def end(self) -> None:
+        """A store that answers the first request only has not answered."""
+        if self._answered and not self._failed:
+            self.resolver.breaker.succeeded()
 
 
 _flights: WeakKeyDictionary[AbstractEventLoop, dict[tuple[str, ...], Flight]] = WeakKeyDictionary()
@@ -104,6 +124,7 @@ _flights: WeakKeyDictionary[AbstractEventLoop, dict[tuple[str, ...], Flight]] = 
 async def adrive(plan: Plan) -> list[Any]:
     """Carry the plan out on the running event loop; a hit enters no thread."""
     resolver = generations.resolver()
+    asking = None if resolver is None else _Asking(resolver)
     flights = _flights.setdefault(asyncio.get_running_loop(), {})
     steps = answer(plan, permission.standing(plan, resolver, on_loop=True), flights)
     reply: Any = None
@@ -113,7 +134,7 @@ async def adrive(plan: Plan) -> list[Any]:
             request = steps.throw(error) if error is not None else steps.send(reply)
             reply, error = None, None
             try:
-                reply = await _ado(request, resolver)
+                reply = await _ado(request, asking)
             except Exception as raised:  # noqa: BLE001  it is the generator's to judge
                 error = raised
     except StopIteration as stop:
@@ -121,9 +142,11 @@ async def adrive(plan: Plan) -> list[Any]:
         return values
     finally:
         steps.close()  # on cancellation the generator's own `finally` runs here
+        if asking is not None:
+            asking.end()
 
 
-async def _ado(request: Request, resolver: GenerationalDependencyResolver | None) -> Any:
+async def _ado(request: Request, asking: _Asking | None) -> Any:
     match request:
         case Load(plan, missing):
             return await plan.aload(missing)
@@ -131,9 +154,10 @@ async def _ado(request: Request, resolver: GenerationalDependencyResolver | None
             return await sync_to_async(plan.prepare, thread_sensitive=True)()
         case Wait(flight):
             return await _landing(flight)
-    assert resolver is not None
-    with _telling(resolver.breaker):
-        return await _ask(request, resolver)
+    assert asking is not None
+    asking.request = request
+    with asking:
+        return await _ask(request, asking.resolver)
 
 
 def _ask(request: Request, resolver: GenerationalDependencyResolver) -> Awaitable[Any]:

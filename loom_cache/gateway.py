@@ -363,5 +363,6 @@ def _served(options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _set_timeouts(config: CacheConfig) -> None:
-    RedisCache.read_timeout = config.timeout
-    RedisCache.bump_timeout = config.write_timeout
+    for store in (RedisCache, ForeignStore):
+        store.read_timeout = config.timeout
+        store.bump_timeout = config.write_timeout

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import NamedTuple
@@ -15,6 +16,7 @@ from typing import NamedTuple
 from loom_cache import config, counters, tables
 from loom_cache import tags as tags_of
 from loom_cache.backends import Enrolled, Lease, Roll, Step, enrolled
+from loom_cache.backends.failures import Refused
 from loom_cache.combinations import Catalogue, Combination, Known, parse
 from loom_cache.exceptions import StoreUnavailable
 from loom_cache.gateway import CacheGateway
@@ -64,12 +66,21 @@ class GenerationalDependencyResolver:
     which queues what it could not deliver.
     """
 
-    def __init__(self, *, data: CacheGateway, counters: CacheGateway, write_timeout: float) -> None:
+    def __init__(
+        self,
+        *,
+        data: CacheGateway,
+        counters: CacheGateway,
+        write_timeout: float,
+        timeout: float = 0.25,
+    ) -> None:
         self._data = data
         self._counters = counters
         self._together = data.shares_server_with(counters)
-        self._write_timeout = write_timeout
-        self.breaker = Breaker(self._land)
+        self.timeout = timeout
+        self.write_timeout = write_timeout
+        """Seconds for all requests of one read, and of one writer."""
+        self.breaker = Breaker(self._land, self._answer)
         self.catalogue = Catalogue()
 
     async def look(self, entries: Sequence[str], tags: Sequence[str]) -> View:
@@ -182,7 +193,7 @@ class GenerationalDependencyResolver:
             self._names(plain),
             (),
             leases=self._leases("bump", strict),
-            timeout=self._write_timeout,
+            timeout=self.write_timeout,
         )
         return moved.existed
 
@@ -192,7 +203,7 @@ class GenerationalDependencyResolver:
             self._names(plain),
             (),
             leases=self._leases("bump", strict),
-            timeout=self._write_timeout,
+            timeout=self.write_timeout,
         )
         return moved.existed
 
@@ -200,7 +211,7 @@ class GenerationalDependencyResolver:
         """Let a writer into strict tables, or stay there, for so many seconds: until it goes out
         nothing that is read of them is stored, nor what was stored before read."""
         steps = [self._lease("open", name, writer, seconds) for name in sorted(names)]
-        self._counters.take_sync(steps, timeout=self._write_timeout)
+        self._counters.take_sync(steps, timeout=self.write_timeout)
 
     def writers_sync(self) -> dict[str, list[tuple[str, float]]]:
         """The open writers of each strict table, with the seconds that are left to them."""
@@ -247,7 +258,7 @@ class GenerationalDependencyResolver:
                 self._names(plain),
                 self._names(reads),
                 leases=self._leases("bump", strict),
-                timeout=self._write_timeout,
+                timeout=self.write_timeout,
             )
         except StoreUnavailable as error:
             self.breaker.lose([*tags, *reads], error)
@@ -274,7 +285,7 @@ class GenerationalDependencyResolver:
             leases += [self._lease("close", name, leaving.writer) for name in left]
         try:
             moved = self._counters.bump_and_read_sync(
-                self._names(plain), self._names(reads), leases=leases, timeout=self._write_timeout
+                self._names(plain), self._names(reads), leases=leases, timeout=self.write_timeout
             )
         except StoreUnavailable as error:
             self.breaker.lose(every, error)
@@ -290,8 +301,12 @@ class GenerationalDependencyResolver:
     def _land(self, tags: list[str]) -> None:
         if tags:
             self.bump_sync(tags)
-        else:
-            self.look_sync([], [OF_NOTHING])
+
+    def _answer(self) -> None:
+        """Ask what every read asks that finds nothing, each in the time that there is for it."""
+        self.look_sync([], [OF_NOTHING])
+        with suppress(Refused):  # a store that takes nothing new may be read all the same
+            self.current_sync([OF_NOTHING])
 
 
 def _apart(tags: Iterable[str]) -> tuple[list[str], dict[str, str]]:
@@ -353,6 +368,7 @@ def resolver() -> GenerationalDependencyResolver | None:
             GenerationalDependencyResolver(
                 data=CacheGateway(alias=settings.aiocache_alias),
                 counters=CacheGateway(alias=settings.effective_counter_alias),
+                timeout=settings.patience,
                 write_timeout=settings.write_timeout,
             ),
         )

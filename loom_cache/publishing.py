@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from loom_cache import tags
 from loom_cache.combinations import Catalogue
+from loom_cache.deadlines import Allowance
 from loom_cache.exceptions import StoreUnavailable
 from loom_cache.generations import Counted, GenerationalDependencyResolver, Leaving
 from loom_cache.tags import Change
@@ -92,16 +93,19 @@ def publish_sync(
     leaving: Leaving | None = None,
 ) -> list[str]:
     """Bump whatever depends on `changes`, and let a writer go out of strict tables; the tags. What
-    the store does not acknowledge is queued. Never raises."""
+    the store does not acknowledge is queued, and so is what it has taken too long for. Never
+    raises."""
     work = steps(changes, resolver, leaving)
+    allowance = Allowance(resolver.write_timeout)
     reply: Counted | list[str] | None = None
     try:
         while True:
             request = work.send(reply)
-            if isinstance(request, Publish):
-                reply = resolver.publish_sync(request.tags, request.reads, request.leaving)
-            else:
-                reply = _learn_sync(resolver, request.tables)
+            with allowance:
+                if isinstance(request, Publish):
+                    reply = resolver.publish_sync(request.tags, request.reads, request.leaving)
+                else:
+                    reply = _learn_sync(resolver, request.tables)
     except StopIteration as stop:
         bumped: list[str] = stop.value
         return bumped
@@ -112,14 +116,16 @@ async def publish(
 ) -> list[str]:
     """publish_sync() without blocking the event loop."""
     work = steps(changes, resolver)
+    allowance = Allowance(resolver.write_timeout)
     reply: Counted | list[str] | None = None
     try:
         while True:
             request = work.send(reply)
-            if isinstance(request, Publish):
-                reply = await resolver.publish(request.tags, request.reads)
-            else:
-                reply = await _learn(resolver, request.tables)
+            with allowance:
+                if isinstance(request, Publish):
+                    reply = await resolver.publish(request.tags, request.reads)
+                else:
+                    reply = await _learn(resolver, request.tables)
     except StopIteration as stop:
         bumped: list[str] = stop.value
         return bumped

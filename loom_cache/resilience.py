@@ -11,7 +11,7 @@ import atexit
 import logging
 import os
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from time import monotonic
 
 from loom_cache.exceptions import StoreUnavailable
@@ -21,6 +21,8 @@ logger = logging.getLogger("loom_cache")
 FAILURES_TO_OPEN = 3
 PROBE_INTERVAL = 1.0
 """Seconds."""
+REFUSALS_END_AFTER = 10.0
+"""Seconds without one, when something has been kept. A full store may take every second entry."""
 MOST_QUEUED = 10_000
 """Tags; beyond it rows are given up for their whole tables, which are few."""
 
@@ -28,12 +30,15 @@ MOST_QUEUED = 10_000
 class Breaker:
     """The state of one store as this process sees it.
 
-    `land(tags)` bumps them and raises StoreUnavailable if the store did not answer; with no tags
-    it only asks whether the store is there.
+    `land(tags)` bumps them, and `answer()` asks whether reads would be answered; both raise
+    StoreUnavailable otherwise.
     """
 
-    def __init__(self, land: Callable[[list[str]], object]) -> None:
+    def __init__(
+        self, land: Callable[[list[str]], object], answer: Callable[[], object] = lambda: None
+    ) -> None:
         self._land = land
+        self._answer = answer
         self._reset()
         os.register_at_fork(after_in_child=self._reset)
         atexit.register(self._at_exit)
@@ -42,6 +47,7 @@ class Breaker:
         # A forked child starts anew: its parent keeps the queue and lands it.
         self.closed = True
         self._failures = 0
+        self._refused_at: float | None = None
         self._lost: dict[str, object] = {}
         """Tags, each with a token of its latest loss."""
         self._lock = threading.Lock()
@@ -68,6 +74,19 @@ class Breaker:
         if self._failures >= FAILURES_TO_OPEN:
             self._open(error)
 
+    def refused(self, error: StoreUnavailable) -> None:
+        """Note that the store answered, and would not keep something. What it holds may be read."""
+        known, self._refused_at = self._refused_at is not None, monotonic()
+        if not known:
+            logger.warning("%s Until it does, what it has is read and nothing is added.", error)
+
+    def kept(self) -> None:
+        """Note that the store has kept something."""
+        since = self._refused_at
+        if since is not None and monotonic() - since > REFUSALS_END_AFTER:
+            self._refused_at = None
+            logger.warning("The cache store takes new entries again.")
+
     def lose(self, tags: Iterable[str], error: StoreUnavailable | None = None) -> None:
         """Queue bumps that were not acknowledged; they are retried until they land."""
         with self._lock:
@@ -92,9 +111,8 @@ class Breaker:
                 self._thread.start()
         if was_closed:
             logger.warning(
-                "The cache store does not answer (%s): reads go to the database and "
-                "invalidations are queued until it is back.",
-                str(error or "an invalidation was lost").rstrip("."),
+                "%s Until it is back, reads go to the database and invalidations are queued.",
+                error or "An invalidation of the cache was interrupted.",
             )
 
     def _probe(self) -> None:
@@ -112,17 +130,25 @@ class Breaker:
             lost = dict(self._lost)
         try:
             self._land(list(lost))
+            self._landed(lost)
+            self._answer()
         except StoreUnavailable:
             return False
+        except Exception:  # nobody waits for this thread, and without it the cache stays off
+            logger.exception("Asking the cache store whether it is back has failed unexpectedly.")
+            return False
         with self._lock:
-            for tag, token in lost.items():
-                if self._lost.get(tag) is token:  # or it was lost once more meanwhile
-                    del self._lost[tag]
             self.closed = not self._lost
             self._failures = 0
             if self.closed:
                 self._thread = None
             return self.closed
+
+    def _landed(self, tags: Mapping[str, object]) -> None:
+        with self._lock:
+            for tag, token in tags.items():
+                if self._lost.get(tag) is token:  # or it was lost once more meanwhile
+                    del self._lost[tag]
 
     def _at_exit(self) -> None:
         self._stop.set()

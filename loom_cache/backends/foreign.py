@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import os
 import secrets
-import sys
 import threading
 import time
 from collections.abc import Coroutine, Hashable, Iterator, Sequence
@@ -17,8 +16,9 @@ from concurrent.futures import Future
 from functools import cache
 from typing import Any, ClassVar, TypeVar
 
-from loom_cache import counters
+from loom_cache import counters, deadlines
 from loom_cache.backends import Enrolled, Facts, Lease, Moved, Pair, Roll, Snapshot
+from loom_cache.backends.failures import down, too_slow, unavailable
 from loom_cache.exceptions import StoreUnavailable
 
 T = TypeVar("T")
@@ -28,6 +28,8 @@ class ForeignStore:
     """A store without atomic increments or scripts: a bump writes a fresh seed with random bits."""
 
     native_counters: ClassVar[bool] = False
+    read_timeout: ClassVar[float] = 0.25
+    bump_timeout: ClassVar[float] = 2.0
 
     def __init__(self, backend: Any) -> None:
         self._backend = backend
@@ -55,10 +57,10 @@ class ForeignStore:
         return self._wait(self._seed([*keys, *(one.counter for one in leases)]))
 
     async def bump(self, keys: Sequence[str], *, timeout: float | None = None) -> int:  # noqa: ASYNC109
-        return await self._hop(self._bump(keys), timeout)
+        return await self._hop(self._bump(keys), timeout or self.bump_timeout)
 
     def bump_sync(self, keys: Sequence[str], *, timeout: float | None = None) -> int:
-        return self._wait(self._bump(keys), timeout)
+        return self._wait(self._bump(keys), timeout or self.bump_timeout)
 
     async def bump_and_read(
         self,
@@ -141,25 +143,38 @@ class ForeignStore:
     def disconnect_sync(self) -> None:
         self._wait(self._backend.close())
 
-    async def _hop(self, work: Coroutine[Any, Any, T], seconds: float | None = None) -> T:
+    async def _hop(self, work: Coroutine[Any, Any, T], most: float | None = None) -> T:
+        future, seconds = self._begun(work, most)
         try:
             async with asyncio.timeout(seconds):
-                return await asyncio.wrap_future(_submit(work))
-        except _down() as error:
-            raise self._unavailable(error) from error
+                return await asyncio.wrap_future(future)
+        except TimeoutError as error:
+            raise too_slow(self._place, seconds) from error
+        except down() as error:
+            raise unavailable(self._place, error) from error
 
-    def _wait(self, work: Coroutine[Any, Any, T], timeout: float | None = None) -> T:
-        future = _submit(work)
+    def _wait(self, work: Coroutine[Any, Any, T], most: float | None = None) -> T:
+        future, seconds = self._begun(work, most)
         try:
-            return future.result(timeout)
-        except _down() as error:
+            return future.result(seconds)
+        except TimeoutError as error:
             future.cancel()
-            raise self._unavailable(error) from error
+            raise too_slow(self._place, seconds) from error
+        except down() as error:
+            raise unavailable(self._place, error) from error
 
-    def _unavailable(self, error: BaseException) -> StoreUnavailable:
-        return StoreUnavailable(
-            f"{type(self._backend).__name__} cannot be asked ({type(error).__name__}: {error})."
-        )
+    def _begun(self, work: Coroutine[Any, Any, T], most: float | None) -> tuple[Future[T], float]:
+        """What is under way, and how long it may be waited for."""
+        try:
+            seconds = deadlines.limited(most or self.read_timeout)
+        except StoreUnavailable:
+            work.close()
+            raise
+        return _submit(work), seconds
+
+    @property
+    def _place(self) -> str:
+        return type(self._backend).__name__
 
     async def _fetch(self, keys: Sequence[str]) -> Snapshot[bytes | None]:
         found = await self._backend.multi_get(list(keys), loads_fn=_as_it_is, namespace="")
@@ -196,7 +211,7 @@ class ForeignStore:
         try:
             await self._backend.clear(namespace=prefix)
         except ValueError as error:  # memcached's: it could only flush the whole server
-            raise self._unavailable(error) from error
+            raise unavailable(self._place, error) from error
 
     async def _add(self, key: str) -> None:
         try:
@@ -232,15 +247,6 @@ def _present(value: int | None) -> int:
 
 def _fresh_seed() -> bytes:
     return b"%d" % counters.seed(time.time_ns() // 1_000_000, secrets.randbits(counters.BUMP_BITS))
-
-
-def _down() -> tuple[type[Exception], ...]:
-    """What a backend raises when its server cannot be asked, if its library is in use."""
-    errors: list[type[Exception]] = [OSError, TimeoutError, EOFError]
-    for module, name in (("redis.exceptions", "RedisError"), ("aiomcache", "ClientException")):
-        if module in sys.modules:
-            errors.append(getattr(sys.modules[module], name))
-    return tuple(errors)
 
 
 @cache

@@ -84,12 +84,13 @@ def test_a_combination_learnt_while_a_writer_of_the_same_process_publishes_is_no
     what this process knows and its bump."""
     resolver = generations.resolver()
     assert resolver is not None
+    asking = drivers._Asking(resolver)
     mine = articles.filter(author=author)
     plan: Any = terminals.plan_of(mine, "list", (), {})
     steps = reading.answer(plan, permission.standing(plan, resolver, on_loop=False), {})
     request = next(steps)
     while not isinstance(request, Enrol):
-        request = steps.send(drivers._do(request, resolver))
+        request = steps.send(drivers._do(request, asking))
     publish = resolver.publish_sync
 
     def after_the_reader(tags: Sequence[str], reads: Sequence[str] = ()) -> Any:
@@ -97,7 +98,7 @@ def test_a_combination_learnt_while_a_writer_of_the_same_process_publishes_is_no
         asked: Any = request
         with suppress(StopIteration):
             while True:
-                asked = steps.send(drivers._do(asked, resolver))
+                asked = steps.send(drivers._do(asked, asking))
         return publish(tags, reads)
 
     monkeypatch.setattr(resolver, "publish_sync", after_the_reader)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import signal
 import socket
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,7 +16,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from tests.services import Service, ServiceError, temporary_directory
+from tests.services import START_TIMEOUT, Service, ServiceError, temporary_directory
 
 
 class RedisServer:
@@ -28,6 +29,8 @@ class RedisServer:
         self._client: redis.Redis | None = None
         self.url = ""
         """Where it listens, with its password if it has one."""
+        self.port = 0
+        """Where it listens on 127.0.0.1; 0 if it is on a Unix socket."""
 
     def start(self, *, tcp: bool = False, **conf: object) -> Self:
         """Start on a Unix socket, or on a free port of 127.0.0.1.
@@ -45,6 +48,7 @@ class RedisServer:
         self._directory = temporary_directory()
         place = self._place(tcp=tcp, password=conf.get("requirepass"))
         options = {"dir": self._directory, "save": "", "protected_mode": "no", **place, **conf}
+        options.setdefault("repl_diskless_sync_delay", 0)
         self._command = [program]
         for name, value in options.items():
             self._command += [f"--{name.replace('_', '-')}", str(value)]
@@ -70,6 +74,19 @@ class RedisServer:
 
     def resume(self) -> None:
         self._running().resume()
+
+    def follow(self, other: RedisServer) -> None:
+        """Become a replica of `other` (on TCP), and wait until it has sent its data."""
+        self.client.replicaof("127.0.0.1", other.port)
+        deadline = time.monotonic() + START_TIMEOUT
+        while self._info("replication")["master_link_status"] != "up":
+            if time.monotonic() > deadline:
+                raise ServiceError("The replica has not got its primary's data.")
+            time.sleep(0.01)
+
+    def lead(self) -> None:
+        """Be a replica no longer."""
+        self.client.replicaof("NO", "ONE")
 
     @property
     def client(self) -> redis.Redis:
@@ -129,7 +146,7 @@ class RedisServer:
         """The options for where to listen; sets `url`."""
         credentials = f":{password}@" if password else ""
         if tcp:
-            port = _free_port()
+            port = self.port = _free_port()
             self.url = f"redis://{credentials}127.0.0.1:{port}/0"
             return {"port": port, "bind": "127.0.0.1"}
         path = self._directory / "redis.sock"

@@ -7,12 +7,14 @@ from typing import Any, ClassVar, TypeVar
 
 import redis
 from redis.connection import parse_url
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
 
+from loom_cache import deadlines
 from loom_cache.backends import Enrolled, Facts, Lease, Moved, Pair, Roll, Snapshot
+from loom_cache.backends.failures import Refused, refused
 from loom_cache.backends.native import NativeCache
 from loom_cache.backends.redis import facts, operations
-from loom_cache.backends.redis.operations import Operation, Refused
+from loom_cache.backends.redis.operations import Operation, Reply
 from loom_cache.backends.redis.server import server_for
 
 __all__ = ["RedisCache"]
@@ -196,12 +198,18 @@ class RedisCache(NativeCache):
         self._server.sync.close()
 
     async def _do(self, operation: Operation[T], seconds: float | None = None) -> T:
-        limit = seconds or self.timeout or self.read_timeout
-        return operation.read(await self._server.ask(operation.commands, limit))
+        limit = deadlines.limited(seconds or self.timeout or self.read_timeout)
+        return self._read(operation, await self._server.ask(operation.commands, limit))
 
     def _do_sync(self, operation: Operation[T], seconds: float | None = None) -> T:
-        limit = seconds or self.timeout or self.read_timeout
-        return operation.read(self._server.sync.ask(operation.commands, limit))
+        limit = deadlines.limited(seconds or self.timeout or self.read_timeout)
+        return self._read(operation, self._server.sync.ask(operation.commands, limit))
+
+    def _read(self, operation: Operation[T], reply: Reply) -> T:
+        try:
+            return operation.read(reply)
+        except ResponseError as error:
+            raise refused(self._server.place, error) from error
 
     # For code that uses the alias directly (see NativeCache).
 

@@ -9,20 +9,19 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import ResponseError
 
+from loom_cache.backends.failures import DOWN
+from loom_cache.backends.redis import connecting
 from loom_cache.backends.redis.operations import (
     WHO,
     Command,
     Reply,
     left_name,
+    life,
     pack,
-    run_id,
     who_else,
 )
-
-DOWN = (RedisError, OSError, TimeoutError, EOFError)
-"""What is raised when a server cannot be asked."""
 
 
 class Asked:
@@ -85,8 +84,10 @@ class AsyncLink:
 
     async def _connect(self) -> None:
         await self.drop()
-        await self._connection.connect()
-        self._incarnation = run_id((await self._ask(WHO))[0]) or left_name(
+        connection = self._connection
+        await connecting.resolved(getattr(connection, "host", None), getattr(connection, "port", 0))
+        await connection.connect()
+        self._incarnation = life(await self._ask(WHO)) or left_name(
             await self._ask(who_else(self._name_key))
         )
 
@@ -135,23 +136,31 @@ class SyncLink:
         self.drop()
         connection = self._connection
         connection.socket_timeout = connection.socket_connect_timeout = left(deadline)
-        connection.connect()
+        connecting.in_time(connection.connect, left(deadline), undo=self.drop)
         self._is_connected = True
-        self._incarnation = run_id(self._ask(WHO, deadline)[0]) or left_name(
+        self._incarnation = life(self._ask(WHO, deadline)) or left_name(
             self._ask(who_else(self._name_key), deadline)
         )
 
     def _ask(self, commands: Sequence[Command], deadline: float) -> list[Any]:
+        self._limit(deadline)
         self._connection.send_packed_command([pack(commands)], check_health=False)
         return [self._read(deadline) for _ in commands]
 
     def _read(self, deadline: float) -> Any:
         if not self._connection.can_read(timeout=left(deadline)):
             raise TimeoutError
+        self._limit(deadline)  # an answer may have begun, and stop in the middle
         try:
             return self._connection.read_response()
         except ResponseError as error:
             return error
+
+    def _limit(self, deadline: float) -> None:
+        """What the socket may wait for: redis-py sets it when it connects, and not again."""
+        place = self._connection._sock
+        if place is not None:
+            place.settimeout(left(deadline))
 
 
 def left(deadline: float) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Sequence
+from hashlib import sha1
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from redis.exceptions import ResponseError
@@ -11,15 +12,10 @@ from redis.exceptions import ResponseError
 from loom_cache import counters
 from loom_cache.backends import Enrolled, Lease, Moved, Pair, Roll, Snapshot, enrolled
 from loom_cache.backends.redis.scripts import BUMP, ENROLL, LEASE, SEED
-from loom_cache.exceptions import StoreUnavailable
 
 T = TypeVar("T")
 Argument = str | bytes | int
 Command = tuple[Argument, ...]
-
-
-class Refused(StoreUnavailable):
-    """The server answered, with an error."""
 
 
 class Reply(NamedTuple):
@@ -167,16 +163,11 @@ def _whether(reply: Reply) -> bool:
     return bool(first(reply))
 
 
-def said(error: BaseException) -> str:
-    """What a server says, without the arguments that it repeats: credentials, what was stored."""
-    return str(error).partition(", with args ")[0]
-
-
 def values(reply: Reply) -> list[Any]:
-    """The answers. Refused if one of them is an error."""
+    """The answers. ResponseError if one of them is an error."""
     for value in reply.values:
         if isinstance(value, ResponseError):
-            raise Refused(f"The Redis server refused a command: {said(value)}") from None
+            raise value
     return reply.values
 
 
@@ -195,7 +186,7 @@ def pack(commands: Sequence[Command]) -> bytes:
     return b"".join(parts)
 
 
-WHO: Sequence[Command] = [("INFO", "server")]
+WHO: Sequence[Command] = [("INFO", "server"), ("INFO", "replication")]
 """Asked once per connection: which life of the server is this?"""
 
 
@@ -204,13 +195,25 @@ def who_else(key: str) -> Sequence[Command]:
     return [("SET", key, secrets.token_hex(20), "NX"), ("GET", key)]
 
 
-def run_id(answer: Any) -> str | None:
-    """The name of this life of the server, from the answer to WHO."""
-    if not isinstance(answer, bytes | str):
+def life(answers: Sequence[Any]) -> str | None:
+    """The name of this life of the server, from the answers to WHO.
+
+    A server that becomes a replica and is promoted again runs on with what it was sent meanwhile,
+    which may be older than what it had: what it replicates is a part of the name.
+    """
+    server, replication = map(_fields, answers)
+    run_id, history = server.get("run_id"), replication.get("master_replid")
+    if not run_id:
         return None
+    return sha1(f"{run_id} {history}".encode(), usedforsecurity=False).hexdigest()
+
+
+def _fields(answer: Any) -> dict[str, str]:
+    if not isinstance(answer, bytes | str):
+        return {}
     text = answer.decode() if isinstance(answer, bytes) else answer
     lines = (line.partition(":") for line in text.splitlines())
-    return next((value for name, _, value in lines if name == "run_id" and value), None)
+    return {name: value for name, _, value in lines}
 
 
 def left_name(answers: Sequence[Any]) -> str:

@@ -15,9 +15,9 @@ import redis
 import redis.asyncio
 import redis.exceptions
 
-from loom_cache.backends.redis.links import DOWN, Asked, AsyncLink, SyncLink
-from loom_cache.backends.redis.operations import Command, Reply, said
-from loom_cache.exceptions import StoreUnavailable
+from loom_cache.backends.failures import DOWN, too_slow, unavailable
+from loom_cache.backends.redis.links import Asked, AsyncLink, SyncLink
+from loom_cache.backends.redis.operations import Command, Reply
 
 MAX_CONNECTIONS = 32
 """Connections per event loop, and as many for everything synchronous in a process."""
@@ -33,12 +33,12 @@ class AsyncClient:
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
-        address: str,
+        place: str,
         link: Callable[[], AsyncLink],
         forget: Callable[[asyncio.AbstractEventLoop], None],
     ) -> None:
         self._loop = loop
-        self._address = address
+        self._place = place
         self._link = link
         self._forget = forget
         self._idle: list[AsyncLink] = []
@@ -61,7 +61,7 @@ class AsyncClient:
     def _expire(self, future: asyncio.Future[Reply], seconds: float) -> None:
         """Give a request up, and its connection once nobody waits for it any more."""
         if not future.done():
-            future.set_exception(_too_slow(self._address, seconds))
+            future.set_exception(too_slow(self._place, seconds))
         for task, batch in self._batches.items():
             if all(asked.future.done() for asked in batch):
                 task.cancel()
@@ -99,7 +99,7 @@ class AsyncClient:
     def _fail(self, batch: Sequence[Asked], error: BaseException) -> None:
         for asked in batch:
             if not asked.future.done():
-                asked.future.set_exception(_unreachable(self._address, error))
+                asked.future.set_exception(unavailable(self._place, error))
 
     async def _until_the_loop_ends(self) -> AsyncGenerator[None, None]:
         """Suspended until the loop shuts its asynchronous generators down; then closes sockets."""
@@ -124,8 +124,8 @@ class AsyncClient:
 class SyncClient:
     """What the threads of this process ask one server, without any event loop."""
 
-    def __init__(self, address: str, link: Callable[[], SyncLink]) -> None:
-        self._address = address
+    def __init__(self, place: str, link: Callable[[], SyncLink]) -> None:
+        self._place = place
         self._new_link = link
         self._free = threading.BoundedSemaphore(MAX_CONNECTIONS)
         self._idle: list[SyncLink] = []
@@ -134,15 +134,15 @@ class SyncClient:
         """The answers of the connection that was used; StoreUnavailable after so many seconds."""
         deadline = time.monotonic() + seconds
         if not self._free.acquire(timeout=seconds):
-            raise _too_slow(self._address, seconds)
+            raise too_slow(self._place, seconds)
         try:
             with self._link() as link:
                 return link.exchange(commands, deadline)
         except (TimeoutError, redis.exceptions.TimeoutError):
-            raise _too_slow(self._address, seconds) from None
+            raise too_slow(self._place, seconds) from None
         except DOWN as error:
             # Not chained: what the server said may repeat the credentials it was given.
-            raise _unreachable(self._address, error) from None
+            raise unavailable(self._place, error) from None
         finally:
             self._free.release()
 
@@ -179,7 +179,7 @@ class Server:
         """Begin without connections."""
         self._lock = threading.Lock()
         self._clients: dict[asyncio.AbstractEventLoop, AsyncClient] = {}
-        self.sync = SyncClient(self.address, self._sync_link)
+        self.sync = SyncClient(self.place, self._sync_link)
 
     def leave(self) -> object:
         """What there is of connections, and begin anew."""
@@ -191,8 +191,14 @@ class Server:
     def address(self) -> str:
         """Where the server is, without credentials."""
         options = self._options
-        place = options.get("path") or f"{options['host']}:{options['port']}"
+        host = str(options.get("host")).rpartition("@")[2]  # somebody may have written a URL there
+        place = options.get("path") or f"{host}:{options['port']}"
         return f"{place} (database {options.get('db', 0)})"
+
+    @property
+    def place(self) -> str:
+        """The same as the subject of a sentence."""
+        return f"Redis at {self.address}"
 
     async def ask(self, commands: Sequence[Command], seconds: float) -> Reply:
         loop = asyncio.get_running_loop()
@@ -204,7 +210,7 @@ class Server:
         with self._lock:
             closed = [other for other in self._clients if other.is_closed()]
             abandoned = [self._clients.pop(other) for other in closed]
-            client = AsyncClient(loop, self.address, self._async_link, self._forget)
+            client = AsyncClient(loop, self.place, self._async_link, self._forget)
             self._clients[loop] = client
         await client.start()
         for other in abandoned:
@@ -234,16 +240,6 @@ def _connection(library: Any, options: Mapping[str, Any]) -> Any:
     if "path" in options:
         return library.UnixDomainSocketConnection(**arguments)
     return (library.SSLConnection if options.get("ssl") else library.Connection)(**arguments)
-
-
-def _too_slow(address: str, seconds: float) -> StoreUnavailable:
-    return StoreUnavailable(f"Redis at {address} did not answer within {seconds:g} s.")
-
-
-def _unreachable(address: str, error: BaseException) -> StoreUnavailable:
-    return StoreUnavailable(
-        f"Redis at {address} cannot be asked: {type(error).__name__} {said(error)}"
-    )
 
 
 _servers: dict[Hashable, Server] = {}
