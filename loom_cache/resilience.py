@@ -78,7 +78,7 @@ class Breaker:
         """Note that the store answered, and would not keep something. What it holds may be read."""
         known, self._refused_at = self._refused_at is not None, monotonic()
         if not known:
-            logger.warning("%s Until it does, what it has is read and nothing is added.", error)
+            logger.warning("%s Until then, what it has is read and nothing is added.", error)
 
     def kept(self) -> None:
         """Note that the store has kept something."""

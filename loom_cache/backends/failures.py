@@ -42,8 +42,8 @@ def unavailable(place: str, error: BaseException) -> StoreUnavailable:
     return StoreUnavailable(f"{place} {meaning(error)}")
 
 
-def too_slow(place: str, seconds: float) -> StoreUnavailable:
-    return StoreUnavailable(f"{place} did not answer within {seconds:.3g} s.")
+def too_slow(place: str, seconds: float, more: str = "") -> StoreUnavailable:
+    return StoreUnavailable(f"{place} did not answer within {seconds:.3g} s.{more}")
 
 
 def refused(place: str, error: BaseException) -> Refused:

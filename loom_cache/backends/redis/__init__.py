@@ -7,7 +7,7 @@ from typing import Any, ClassVar, TypeVar
 
 import redis
 from redis.connection import parse_url
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import ReadOnlyError, RedisError, ResponseError
 
 from loom_cache import deadlines
 from loom_cache.backends import Enrolled, Facts, Lease, Moved, Pair, Roll, Snapshot
@@ -208,6 +208,10 @@ class RedisCache(NativeCache):
     def _read(self, operation: Operation[T], reply: Reply) -> T:
         try:
             return operation.read(reply)
+        except ReadOnlyError as error:
+            # It has become a replica, whose data is another's: no connection knew of that.
+            self._server.look_anew()
+            raise refused(self._server.place, error) from error
         except ResponseError as error:
             raise refused(self._server.place, error) from error
 

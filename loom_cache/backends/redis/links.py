@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from asyncio.trsock import TransportSocket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -44,8 +44,10 @@ class Asked:
 class AsyncLink:
     """One connection of one event loop."""
 
-    def __init__(self, connection: Any, name_key: str) -> None:
+    def __init__(self, connection: Any, name_key: str, era: Callable[[], int]) -> None:
         self._connection = connection
+        self._era_now = era
+        self._era = 0
         # redis-py before version 8 has the same under another name.
         self._has_data = getattr(connection, "can_read", None) or connection.can_read_destructive
         self._name_key = name_key
@@ -63,6 +65,9 @@ class AsyncLink:
 
     async def drop(self) -> None:
         """Close the socket without waiting for the other side."""
+        writer = getattr(self._connection, "_writer", None)
+        if writer is not None:
+            writer.transport.abort()  # TLS would say goodbye, and wait until that is returned
         with suppress(*DOWN):
             await self._connection.disconnect(nowait=True)
 
@@ -77,6 +82,8 @@ class AsyncLink:
 
     async def _is_ready(self) -> bool:
         """Whether there is a connection, still open and in step."""
+        if self._era != self._era_now():
+            return False
         try:
             return self._connection.is_connected and not await self._has_data()
         except DOWN:
@@ -84,6 +91,7 @@ class AsyncLink:
 
     async def _connect(self) -> None:
         await self.drop()
+        self._era = self._era_now()
         connection = self._connection
         await connecting.resolved(getattr(connection, "host", None), getattr(connection, "port", 0))
         await connection.connect()
@@ -108,8 +116,10 @@ class AsyncLink:
 class SyncLink:
     """One connection, used by one thread at a time."""
 
-    def __init__(self, connection: Any, name_key: str) -> None:
+    def __init__(self, connection: Any, name_key: str, era: Callable[[], int]) -> None:
         self._connection = connection
+        self._era_now = era
+        self._era = 0
         self._is_connected = False
         self._name_key = name_key
         self._incarnation = ""
@@ -127,6 +137,8 @@ class SyncLink:
 
     def _is_ready(self) -> bool:
         """Whether there is a connection, still open and in step."""
+        if self._era != self._era_now():
+            return False
         try:
             return self._is_connected and not self._connection.can_read(timeout=0)
         except DOWN:
@@ -134,6 +146,7 @@ class SyncLink:
 
     def _connect(self, deadline: float) -> None:
         self.drop()
+        self._era = self._era_now()
         connection = self._connection
         connection.socket_timeout = connection.socket_connect_timeout = left(deadline)
         connecting.in_time(connection.connect, left(deadline), undo=self.drop)

@@ -34,11 +34,13 @@ class AsyncClient:
         self,
         loop: asyncio.AbstractEventLoop,
         place: str,
+        silence: str,
         link: Callable[[], AsyncLink],
         forget: Callable[[asyncio.AbstractEventLoop], None],
     ) -> None:
         self._loop = loop
         self._place = place
+        self._silence = silence
         self._link = link
         self._forget = forget
         self._idle: list[AsyncLink] = []
@@ -61,7 +63,7 @@ class AsyncClient:
     def _expire(self, future: asyncio.Future[Reply], seconds: float) -> None:
         """Give a request up, and its connection once nobody waits for it any more."""
         if not future.done():
-            future.set_exception(too_slow(self._place, seconds))
+            future.set_exception(too_slow(self._place, seconds, self._silence))
         for task, batch in self._batches.items():
             if all(asked.future.done() for asked in batch):
                 task.cancel()
@@ -124,8 +126,9 @@ class AsyncClient:
 class SyncClient:
     """What the threads of this process ask one server, without any event loop."""
 
-    def __init__(self, place: str, link: Callable[[], SyncLink]) -> None:
+    def __init__(self, place: str, silence: str, link: Callable[[], SyncLink]) -> None:
         self._place = place
+        self._silence = silence
         self._new_link = link
         self._free = threading.BoundedSemaphore(MAX_CONNECTIONS)
         self._idle: list[SyncLink] = []
@@ -134,12 +137,12 @@ class SyncClient:
         """The answers of the connection that was used; StoreUnavailable after so many seconds."""
         deadline = time.monotonic() + seconds
         if not self._free.acquire(timeout=seconds):
-            raise too_slow(self._place, seconds)
+            raise too_slow(self._place, seconds, self._silence)
         try:
             with self._link() as link:
                 return link.exchange(commands, deadline)
         except (TimeoutError, redis.exceptions.TimeoutError):
-            raise too_slow(self._place, seconds) from None
+            raise too_slow(self._place, seconds, self._silence) from None
         except DOWN as error:
             # Not chained: what the server said may repeat the credentials it was given.
             raise unavailable(self._place, error) from None
@@ -172,6 +175,7 @@ class Server:
         # Deadlines are kept by the clients: one for all that a request does.
         self._options.update(socket_timeout=None, socket_connect_timeout=None)
         self._name_key = name_key
+        self._era = 0
         self.reset()
         self._sync_link()  # what redis-py's connections do not take is refused here, not at a read
 
@@ -179,7 +183,11 @@ class Server:
         """Begin without connections."""
         self._lock = threading.Lock()
         self._clients: dict[asyncio.AbstractEventLoop, AsyncClient] = {}
-        self.sync = SyncClient(self.place, self._sync_link)
+        self.sync = SyncClient(self.place, self.silence, self._sync_link)
+
+    def look_anew(self) -> None:
+        """Let every connection be made again before it is used, and ask which life this is."""
+        self._era += 1
 
     def leave(self) -> object:
         """What there is of connections, and begin anew."""
@@ -200,6 +208,13 @@ class Server:
         """The same as the subject of a sentence."""
         return f"Redis at {self.address}"
 
+    @property
+    def silence(self) -> str:
+        """What it may mean if it never answers."""
+        if not self._options.get("ssl"):
+            return ""
+        return " If it never does, its port may be one without TLS (redis:// in LOCATION)."
+
     async def ask(self, commands: Sequence[Command], seconds: float) -> Reply:
         loop = asyncio.get_running_loop()
         client = self._clients.get(loop) or await self._join(loop)
@@ -210,7 +225,7 @@ class Server:
         with self._lock:
             closed = [other for other in self._clients if other.is_closed()]
             abandoned = [self._clients.pop(other) for other in closed]
-            client = AsyncClient(loop, self.place, self._async_link, self._forget)
+            client = AsyncClient(loop, self.place, self.silence, self._async_link, self._forget)
             self._clients[loop] = client
         await client.start()
         for other in abandoned:
@@ -228,10 +243,11 @@ class Server:
             await client.close()
 
     def _async_link(self) -> AsyncLink:
-        return AsyncLink(_connection(redis.asyncio, self._options), self._name_key)
+        connection = _connection(redis.asyncio, self._options)
+        return AsyncLink(connection, self._name_key, lambda: self._era)
 
     def _sync_link(self) -> SyncLink:
-        return SyncLink(_connection(redis, self._options), self._name_key)
+        return SyncLink(_connection(redis, self._options), self._name_key, lambda: self._era)
 
 
 def _connection(library: Any, options: Mapping[str, Any]) -> Any:
