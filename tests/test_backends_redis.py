@@ -8,6 +8,7 @@ import sys
 import threading
 from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,7 +17,8 @@ from loom_cache import counters
 from loom_cache.backends.redis import RedisCache, operations
 from loom_cache.backends.redis.operations import Operation
 from loom_cache.exceptions import StoreUnavailable
-from tests.services.redis import RedisServer
+from tests.services.certificates import for_localhost
+from tests.services.redis import RedisServer, free_port
 
 LONG = 30.0  # seconds; a deadline that no test waits for
 SHORT = 0.05
@@ -690,3 +692,36 @@ def sockets() -> int:
         except FileNotFoundError:
             continue
     return count
+
+
+# A server that has become a replica, and connections that nobody closed.
+
+
+async def test_once_it_refuses_a_write_every_connection_looks_anew(fragile: RedisServer) -> None:
+    cache = opened(fragile)
+    before = (await cache.fetch(["a"])).incarnation
+    assert cache.fetch_sync(["a"]).incarnation == before
+    with RedisServer().start(tcp=True) as other:
+        fragile.follow(other)
+        with pytest.raises(StoreUnavailable, match="read-only replica"):
+            cache.bump_sync(["there is none"])  # here; its primary may have it
+        after = (await cache.fetch(["a"])).incarnation
+        assert after == cache.fetch_sync(["a"]).incarnation != before
+
+
+# Connections over TLS.
+
+
+def test_loops_that_end_leave_no_connection_over_tls(tmp_path: Path) -> None:
+    """TLS says goodbye, and waits for an answer: there is no loop any more to do so."""
+    ours = for_localhost(tmp_path, "ours")
+    files = {"tls_cert_file": ours.file, "tls_key_file": ours.key, "tls_ca_cert_file": ours.file}
+    port = free_port()
+    with RedisServer().start(tcp=True, tls_port=port, tls_auth_clients="no", **files) as server:
+        cache = RedisCache(
+            url=f"rediss://127.0.0.1:{port}/0?ssl_ca_certs={ours.file}", timeout=LONG
+        )
+        for _ in range(3):
+            assert asyncio.run(cache.fetch(["a"])).values == [None]
+        gc.collect()  # what is left open is a ResourceWarning, and that an error
+        assert server.connections == 0

@@ -382,6 +382,33 @@ async def test_foreign_bumps_never_repeat_a_value() -> None:
         assert len(seen) == 21
 
 
+async def test_a_foreign_backend_that_does_not_answer_is_unavailable_in_time(
+    sync: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its own limit is five seconds."""
+    with override_settings(
+        LOOM_CACHE={
+            "AIOCACHE_CONFIG": {"default": {"cache": OTHER, "serializer": SERIALIZER}},
+            "TIMEOUT": 0.05,
+            "WRITE_TIMEOUT": 0.05,
+        }
+    ):
+        gateway = Twins(CacheGateway(), sync=sync)
+        answered = asyncio.Event()
+        monkeypatch.setattr(OtherCache, "multi_get", _hanging(answered))
+        with pytest.raises(StoreUnavailable, match=r"did not answer within 0\.05 s"):
+            await gateway.fetch(["a"])
+        with pytest.raises(StoreUnavailable, match=r"did not answer within 0\.05 s"):
+            await gateway.bump(["a"])
+
+
+def _hanging(answered: asyncio.Event) -> Callable[..., Any]:
+    async def method(*_args: object, **_kwargs: object) -> None:
+        await answered.wait()
+
+    return method
+
+
 async def test_remove_counts_full_keys(data: Twins) -> None:
     await data.store([(*data("a"), b"1", 10.0)])
     assert await data.remove(data("a", "b")) == 1

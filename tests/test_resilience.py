@@ -5,15 +5,29 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import partialmethod
 from typing import Any
 
 import pytest
 
-from loom_cache import CacheGateway, GenerationalDependencyResolver, generations, resilience, tags
+from loom_cache import (
+    CacheGateway,
+    GenerationalDependencyResolver,
+    deadlines,
+    drivers,
+    generations,
+    publishing,
+    resilience,
+    tags,
+)
 from loom_cache.backends import Lease, Moved
+from loom_cache.backends.failures import Refused
+from loom_cache.combinations import Edit
 from loom_cache.exceptions import StoreUnavailable
 from loom_cache.resilience import FAILURES_TO_OPEN, MOST_QUEUED, Breaker
+from loom_cache.steps import Look, Seed
+from loom_cache.tags import Change
 
 PATIENCE = 20.0  # seconds after which a test that would hang fails
 
@@ -204,6 +218,71 @@ def test_once_stopped_it_asks_no_more(store: Store, breaker: Breaker) -> None:
     assert len(store.asked) == number
 
 
+def test_it_stays_open_while_reads_would_not_be_answered(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was lost has landed then, and is not sent again."""
+    monkeypatch.setattr(resilience, "PROBE_INTERVAL", PATIENCE)
+    answers: list[StoreUnavailable | None] = [DOWN, None]
+
+    def answer() -> None:
+        error = answers.pop(0)
+        if error is not None:
+            raise error
+
+    breaker = Breaker(store.land, answer)
+    breaker.lose([ROW], DOWN)
+    assert not breaker._try_to_close()
+    assert not breaker.closed
+    assert breaker._try_to_close()
+    assert store.asked == [[ROW], []]
+    breaker.stop()
+
+
+def test_an_error_that_nobody_foresaw_does_not_end_the_probing(
+    store: Store, breaker: Breaker, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail_once() -> None:
+        if len(store.asked) == 1:
+            raise ZeroDivisionError
+
+    store.on_request = fail_once
+    breaker.lose([ROW], DOWN)
+    _probing_has_ended(breaker)
+    assert breaker.closed
+    assert sum("failed unexpectedly" in line for line in caplog.messages) == 1
+
+
+REFUSED = Refused("The store is full.")
+
+
+def test_refusals_leave_it_closed_and_are_said_once(
+    breaker: Breaker, caplog: pytest.LogCaptureFixture
+) -> None:
+    for _ in range(FAILURES_TO_OPEN * 2):
+        breaker.refused(REFUSED)
+    assert breaker.closed
+    assert len(caplog.messages) == 1
+    assert "is full" in caplog.messages[0]
+
+
+def test_the_end_of_refusals_is_said_once_they_have_ceased(
+    breaker: Breaker, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A full store may take every second entry."""
+    clock = iter([100.0, 105.0, 110.0, 115.1, 200.0])
+    monkeypatch.setattr(resilience, "monotonic", lambda: next(clock))
+    breaker.refused(REFUSED)
+    breaker.refused(REFUSED)
+    breaker.kept()
+    assert len(caplog.messages) == 1
+    breaker.kept()
+    assert caplog.messages[1:] == ["The cache store takes new entries again."]
+    breaker.kept()
+    breaker.refused(REFUSED)
+    assert len(caplog.messages) == 3
+
+
 # The end of a process. --------------------------------------------------------------------------
 
 PROCESS = """
@@ -365,3 +444,111 @@ def test_an_asynchronous_bump_that_was_cancelled_is_queued(
         asyncio.run(resolver.publish([ROW]))
     resolver.breaker._try_to_close()
     assert bumps.reached == [[ROW], [ROW]]
+
+
+# What one read tells it. ------------------------------------------------------------------------
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    made = Clock()
+    monkeypatch.setattr(deadlines, "monotonic", made)
+    return made
+
+
+LOOK, SEED = Look(["key"], [ROW]), Seed([ROW])
+
+
+def ask(asking: drivers._Asking, request: Look | Seed, clock: Clock, took: float = 0.0) -> None:
+    """The request was answered."""
+    asking.request = request
+    with asking:
+        clock.now += took
+
+
+def fail(
+    asking: drivers._Asking,
+    request: Look | Seed,
+    clock: Clock,
+    took: float = 0.0,
+    error: StoreUnavailable = DOWN,
+) -> None:
+    asking.request = request
+    with suppress(StoreUnavailable), asking:
+        clock.now += took
+        raise error
+
+
+def test_reads_whose_second_request_is_not_answered_open_it(
+    resolver: GenerationalDependencyResolver, clock: Clock
+) -> None:
+    """As while writes are paused for a failover: what only reads is answered."""
+    for _ in range(FAILURES_TO_OPEN):
+        asking = drivers._Asking(resolver)
+        ask(asking, LOOK, clock)
+        fail(asking, SEED, clock, took=resolver.timeout)
+        asking.end()
+    assert not resolver.breaker.closed
+
+
+def test_a_store_whose_first_answer_took_most_of_the_time_has_not_failed(
+    resolver: GenerationalDependencyResolver, clock: Clock
+) -> None:
+    for _ in range(FAILURES_TO_OPEN * 2):
+        asking = drivers._Asking(resolver)
+        ask(asking, LOOK, clock, took=resolver.timeout * 0.6)
+        fail(asking, SEED, clock, took=resolver.timeout * 0.4)
+        asking.end()
+    assert resolver.breaker.closed
+
+
+def test_a_store_that_refuses_to_keep_something_has_not_failed(
+    resolver: GenerationalDependencyResolver, clock: Clock
+) -> None:
+    for _ in range(FAILURES_TO_OPEN * 2):
+        asking = drivers._Asking(resolver)
+        ask(asking, LOOK, clock)
+        fail(asking, SEED, clock, error=REFUSED)
+        asking.end()
+    assert resolver.breaker.closed
+
+
+def test_a_store_that_refuses_to_be_read_has_failed(
+    resolver: GenerationalDependencyResolver, clock: Clock
+) -> None:
+    for _ in range(FAILURES_TO_OPEN):
+        asking = drivers._Asking(resolver)
+        fail(asking, LOOK, clock, error=REFUSED)
+        asking.end()
+    assert not resolver.breaker.closed
+
+
+# What one writer asks. --------------------------------------------------------------------------
+
+
+def test_all_that_a_writer_asks_takes_no_longer_than_its_timeout(
+    resolver: GenerationalDependencyResolver, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A store that answers each request just in time, and shows another list each time."""
+    had: list[float] = []
+
+    def slow(
+        _: CacheGateway, keys: list[str], reads: list[str], *, timeout: float
+    ) -> list[int | None]:
+        had.append(deadlines.limited(timeout))
+        clock.now += 1.0
+        return [len(had)] * len(reads)
+
+    monkeypatch.setattr(CacheGateway, "bump_and_read_sync", slow)
+    change = Change(rows={7}, edits=[Edit(named=True)])
+    publishing.publish_sync({"news_article": change}, resolver)
+    assert had == [1.5, 0.5]
+    assert resolver.breaker.has_lost

@@ -56,7 +56,7 @@ class _Meaning(NamedTuple):
     """A regular expression for the error codes that a server sends."""
     types: tuple[type[BaseException], ...]
     sentence: str
-    """What follows the name of the place, and the cure. `{error}` is what was raised."""
+    """What follows the name of the place, and the cure. `{detail}` is what TLS says itself."""
 
 
 _MEANINGS = (
@@ -128,13 +128,13 @@ _MEANINGS = (
     _Meaning(
         "",
         (ssl.SSLCertVerificationError,),
-        "shows a certificate that is not trusted ({error.verify_message}): name its authority by "
+        "shows a certificate that is not trusted ({detail}): name its authority by "
         "?ssl_ca_certs=... in LOCATION, or correct the host there.",
     ),
     _Meaning(
         "",
         (ssl.SSLError,),
-        "does not speak TLS as it was asked to ({error.reason}): rediss:// in LOCATION is for a "
+        "does not speak TLS as it was asked to ({detail}): rediss:// in LOCATION is for a "
         "port with TLS, redis:// for one without.",
     ),
     _Meaning(
@@ -176,9 +176,14 @@ def meaning(error: BaseException) -> str:
     for each in _chain(error):
         for known in _MEANINGS:
             if _fits(known, each):
-                return known.sentence.format(error=each)
+                return known.sentence.format(detail=_detail(each))
     text = str(error).partition(", with args")[0].rstrip(".")
     return f"cannot be asked ({type(error).__name__}: {text})."
+
+
+def _detail(error: BaseException) -> object:
+    # OpenSSL's errors have these, those that Python makes itself have not.
+    return getattr(error, "verify_message", None) or getattr(error, "reason", None) or error
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:

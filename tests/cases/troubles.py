@@ -21,7 +21,7 @@ from redis.retry import Retry
 from tests.cases.interleaving import PATIENCE
 from tests.services.certificates import for_localhost
 from tests.services.proxy import Proxy
-from tests.services.redis import RedisServer
+from tests.services.redis import RedisServer, free_port
 
 TIMEOUT = WRITE_TIMEOUT = 0.25
 NAME = "store.test"
@@ -223,9 +223,7 @@ def _tls_server(stack: ExitStack) -> tuple[RedisServer, int, Path]:
     """A server with TLS on that port, and a certificate named "ours"."""
     directory = Path(stack.enter_context(tempfile.TemporaryDirectory()))
     ours = for_localhost(directory, "ours")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = int(probe.getsockname()[1])
+    port = free_port()
     files = {"tls_cert_file": ours.file, "tls_key_file": ours.key, "tls_ca_cert_file": ours.file}
     return _server(stack, tls_port=port, tls_auth_clients="no", **files), port, directory
 

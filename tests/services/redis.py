@@ -146,7 +146,7 @@ class RedisServer:
         """The options for where to listen; sets `url`."""
         credentials = f":{password}@" if password else ""
         if tcp:
-            port = self.port = _free_port()
+            port = self.port = free_port()
             self.url = f"redis://{credentials}127.0.0.1:{port}/0"
             return {"port": port, "bind": "127.0.0.1"}
         path = self._directory / "redis.sock"
@@ -181,7 +181,8 @@ class RedisServer:
         return info
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """Of 127.0.0.1; free for now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

@@ -26,8 +26,9 @@ return values
 """
 
 # KEYS: counters to bump, then counters to read after that. ARGV: BUMP, COUNTER_TTL, how many to
-# bump. A counter that cannot be increased (the server is full,
-# the value is not an integer) is deleted, which is as good and always allowed.
+# bump. A counter that cannot be increased (the server is full, the value is not an integer) is
+# deleted, which is as good and always allowed. Where there is none to bump something is written all
+# the same, since a replica may not have what its primary has: it has to refuse.
 BUMP = """
 local found, last = { 0 }, tonumber(ARGV[3])
 for i, key in ipairs(KEYS) do
@@ -44,6 +45,7 @@ for i, key in ipairs(KEYS) do
     end
   end
 end
+if found[1] == 0 and last > 0 then redis.call('DEL', KEYS[1]) end
 return found
 """
 
