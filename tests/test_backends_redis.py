@@ -16,6 +16,7 @@ import pytest
 from loom_cache import counters
 from loom_cache.backends.redis import RedisCache, operations
 from loom_cache.backends.redis.operations import Operation
+from loom_cache.deadlines import Allowance
 from loom_cache.exceptions import StoreUnavailable
 from tests.services.certificates import for_localhost
 from tests.services.redis import RedisServer, free_port
@@ -384,6 +385,20 @@ async def test_a_server_that_is_not_there_is_unavailable(url: str) -> None:
             await cache.fetch(["a"])
         with pytest.raises(StoreUnavailable, match=r"(correct|check) LOCATION"):
             cache.fetch_sync(["a"])
+
+
+async def test_a_request_takes_no_longer_than_what_its_reader_has_left(
+    fragile: RedisServer,
+) -> None:
+    cache = opened(fragile)
+    fragile.suspend()
+    try:
+        with Allowance(SHORT), pytest.raises(StoreUnavailable, match="did not answer within"):
+            await cache.fetch(["a"])
+        with Allowance(SHORT), pytest.raises(StoreUnavailable, match="did not answer within"):
+            cache.fetch_sync(["a"])
+    finally:
+        fragile.resume()
 
 
 @pytest.mark.parametrize("connected", [False, True])

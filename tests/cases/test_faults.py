@@ -15,11 +15,13 @@ from loom_cache import (
     CacheGateway,
     GenerationalDependencyResolver,
     ainvalidate,
+    deadlines,
     generations,
     invalidate,
     metrics,
     resilience,
 )
+from loom_cache.backends.redis import RedisCache
 from testproject.news.models import Article, Author
 from tests.cases.conftest import Ask, outcomes
 from tests.cases.interleaving import PATIENCE, Elsewhere, Gate, elsewhere, stopped_after
@@ -173,6 +175,26 @@ def test_reads_do_not_wait_for_a_store_that_has_not_answered_three_times(
     finally:
         server.resume()
     assert len(looks) == resilience.FAILURES_TO_OPEN
+
+
+def test_a_read_whose_first_answer_took_all_its_time_asks_for_nothing_more(
+    ask: Ask, article: Article, server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spent = 0.0
+    monkeypatch.setattr(deadlines, "monotonic", lambda: spent)
+    original = RedisCache._read
+
+    def slow(store: RedisCache, operation: Any, reply: Any) -> Any:
+        nonlocal spent
+        spent += 0.5
+        return original(store, operation, reply)
+
+    monkeypatch.setattr(RedisCache, "_read", slow)
+    with server.counting() as calls:
+        assert title_of(ask, article) == "Old"
+    assert calls["mget"] == 1
+    assert "eval" not in calls
+    assert breaker().closed
 
 
 def test_writes_do_not_wait_again_for_a_store_that_has_not_acknowledged_one(
