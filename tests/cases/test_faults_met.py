@@ -6,16 +6,17 @@ LOOM_WRITE_DOCS=1 prints the table's lines, and those of the log, instead of com
 """
 
 import asyncio
+import gc
 import logging
 import os
 import re
 import sys
 import threading
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from statistics import median
 from time import perf_counter
 from typing import Any, TypeVar
 
@@ -119,6 +120,7 @@ def meet(name: str, *, asynchronous: bool) -> Met:
         author=Author.objects.create(name="Ada"), slug="one", title="Old"
     )
     with ExitStack() as stack:
+        stack.enter_context(leaks_of_libraries())
         trouble = TROUBLES[name](stack)
         loop = stack.enter_context(running_loop()) if asynchronous else None
         reader = Reader(loop, article.pk, met)
@@ -149,6 +151,16 @@ def meet(name: str, *, asynchronous: bool) -> Met:
             met.afterwards = [reader.read(expected="New") for _ in range(3)]
         met.lines = list(lines)
     return met
+
+
+@contextmanager
+def leaks_of_libraries() -> Iterator[None]:
+    """ssl forgets to close a socket that is reset while it is wrapped, asyncio one that is given
+    up before its handshake: both are closed when they are collected."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        yield
+        gc.collect()
 
 
 @contextmanager
@@ -227,9 +239,6 @@ def name(request: pytest.FixtureRequest) -> str:
 def met(name: str, asynchronous: bool) -> Met:
     """Seen once, for both tests."""
     key = name, asynchronous
-    if key == ("speaks no TLS", True):
-        # asyncio leaves a connection open for a minute that is given up before its handshake.
-        name, asynchronous = key = name, False
     if key not in _met:
         _met[key] = meet(name, asynchronous=asynchronous)
     return _met[key]
@@ -254,7 +263,8 @@ HEADER = "| Redis | what it holds | a read waits | then it | an invalidation |"
 def row(met: Met) -> list[str]:
     return [
         "is read" if "hit" in met.known else "is not read",
-        "up to TIMEOUT" if median(met.reads[: resilience.FAILURES_TO_OPEN]) > TIMEOUT / 2 else "-",
+        # The first may find that its connection has just been closed.
+        "up to TIMEOUT" if min(met.reads[1 : resilience.FAILURES_TO_OPEN]) > TIMEOUT / 2 else "-",
         "is not asked" if met.steps_aside else "is asked",
         "is queued" if met.queued else "is delivered",
     ]

@@ -93,6 +93,10 @@ class AsyncLink:
         await self.drop()
         self._era = self._era_now()
         connection = self._connection
+        if (tls := getattr(connection, "ssl_context", None)) is not None:
+            # It reads the system's authorities, which takes long enough to hold up a loop; and then
+            # asyncio leaves a connection open that is given up as soon as it has been made.
+            await asyncio.get_running_loop().run_in_executor(None, tls.get)
         await connecting.resolved(getattr(connection, "host", None), getattr(connection, "port", 0))
         await connection.connect()
         self._incarnation = life(await self._ask(WHO)) or left_name(
