@@ -240,7 +240,7 @@ def _of_namespace(config: CacheConfig) -> Iterator[Problem]:
 def _is_callable(path: str) -> bool:
     try:
         return callable(import_string(path))
-    except ImportError:
+    except (ImportError, ValueError):  # the latter: it begins with a dot
         return False
 
 

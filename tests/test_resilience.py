@@ -541,11 +541,16 @@ def test_all_that_a_writer_asks_takes_no_longer_than_its_timeout(
     had: list[float] = []
 
     def slow(
-        _: CacheGateway, keys: list[str], reads: list[str], *, timeout: float
-    ) -> list[int | None]:
+        _: CacheGateway,
+        keys: list[str],
+        reads: list[str],
+        *,
+        leases: list[Lease],
+        timeout: float,
+    ) -> Moved:
         had.append(deadlines.limited(timeout))
         clock.now += 1.0
-        return [len(had)] * len(reads)
+        return Moved(len(keys), [len(had)] * len(reads))
 
     monkeypatch.setattr(CacheGateway, "bump_and_read_sync", slow)
     change = Change(rows={7}, edits=[Edit(named=True)])

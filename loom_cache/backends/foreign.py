@@ -148,20 +148,20 @@ class ForeignStore:
         try:
             async with asyncio.timeout(seconds):
                 return await asyncio.wrap_future(future)
-        except TimeoutError as error:
-            raise too_slow(self._place, seconds) from error
+        except TimeoutError:
+            raise too_slow(self._place, seconds) from None
         except down() as error:
-            raise unavailable(self._place, error) from error
+            raise unavailable(self._place, error) from None
 
     def _wait(self, work: Coroutine[Any, Any, T], most: float | None = None) -> T:
         future, seconds = self._begun(work, most)
         try:
             return future.result(seconds)
-        except TimeoutError as error:
+        except TimeoutError:
             future.cancel()
-            raise too_slow(self._place, seconds) from error
+            raise too_slow(self._place, seconds) from None
         except down() as error:
-            raise unavailable(self._place, error) from error
+            raise unavailable(self._place, error) from None
 
     def _begun(self, work: Coroutine[Any, Any, T], most: float | None) -> tuple[Future[T], float]:
         """What is under way, and how long it may be waited for."""
@@ -211,7 +211,7 @@ class ForeignStore:
         try:
             await self._backend.clear(namespace=prefix)
         except ValueError as error:  # memcached's: it could only flush the whole server
-            raise unavailable(self._place, error) from error
+            raise unavailable(self._place, error) from None
 
     async def _add(self, key: str) -> None:
         try:

@@ -328,6 +328,7 @@ def test_a_lease_is_renewed_as_long_as_the_transaction_lives(
     article: Article, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(leases, "RENEWAL", 0.01)
+    monkeypatch.setattr(leases, "_renewal", leases._Renewal())  # whose thread is not under way
     renewed: list[leases.Writer] = []
     renew = leases.Writer.renew
 

@@ -206,14 +206,15 @@ class RedisCache(NativeCache):
         return self._read(operation, self._server.sync.ask(operation.commands, limit))
 
     def _read(self, operation: Operation[T], reply: Reply) -> T:
+        """Errors are not chained: what a server says may repeat what it was given."""
         try:
             return operation.read(reply)
         except ReadOnlyError as error:
             # It has become a replica, whose data is another's: no connection knew of that.
             self._server.look_anew()
-            raise refused(self._server.place, error) from error
+            raise refused(self._server.place, error) from None
         except ResponseError as error:
-            raise refused(self._server.place, error) from error
+            raise refused(self._server.place, error) from None
 
     # For code that uses the alias directly (see NativeCache).
 
