@@ -160,6 +160,8 @@ class Known:
     version: int | None = None
     """Of the list in that life: it only grows."""
     combinations: frozenset[Combination] = frozenset()
+    incarnation: str = ""
+    """Of the server that holds the list: an older list may have come back with another one."""
 
 
 @dataclass(slots=True)

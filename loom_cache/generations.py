@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from loom_cache import config, counters, tables
 from loom_cache import tags as tags_of
-from loom_cache.backends import Enrolled, Lease, Roll, Step, enrolled
+from loom_cache.backends import Enrolled, Lease, Roll, Snapshot, Step, enrolled
 from loom_cache.backends.failures import Refused
 from loom_cache.combinations import Catalogue, Combination, Known, parse
 from loom_cache.exceptions import StoreUnavailable
@@ -24,8 +24,6 @@ from loom_cache.resilience import Breaker
 from loom_cache.tags import OF_NOTHING
 
 Generations = Mapping[str, int]
-Counted = dict[str, int | None]
-"""Counters by tag; None for one that is not there."""
 Wanted = Mapping[str, frozenset[Combination]]
 """Combinations by table."""
 
@@ -39,6 +37,16 @@ class Leaving(NamedTuple):
 
 MOST_COMBINATIONS = 32
 """Of one table; answers that ask for others depend on the whole of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """What a bump gave."""
+
+    incarnation: str
+    """Of the server that holds the counters."""
+    generations: Mapping[str, int | None]
+    """By tag; None for one that is not there."""
 
 
 @dataclass(slots=True)
@@ -126,7 +134,7 @@ class GenerationalDependencyResolver:
     def keep_sync(self, entries: Sequence[tuple[str, bytes, float]]) -> None:
         self._data.store_sync([(self._data.full_key(k), value, ttl) for k, value, ttl in entries])
 
-    async def enrol(self, wanted: Wanted, seen: Generations) -> dict[str, Known]:
+    async def enrol(self, wanted: Wanted, seen: View) -> dict[str, Known]:
         """See to it that combinations are in the lists of their tables, where writers find them.
 
         What is known of these tables then: a combination that is not in it must not be relied on.
@@ -138,19 +146,20 @@ class GenerationalDependencyResolver:
             self.catalogue.known[table] = _known(found)
         return {table: self.catalogue.of(table) for table in wanted}
 
-    def enrol_sync(self, wanted: Wanted, seen: Generations) -> dict[str, Known]:
+    def enrol_sync(self, wanted: Wanted, seen: View) -> dict[str, Known]:
         for table in self._unlisted(wanted, seen):
             names = [one.name for one in wanted[table]]
             found = self._counters.enroll_sync(self._roll(table), names, MOST_COMBINATIONS)
             self.catalogue.known[table] = _known(found)
         return {table: self.catalogue.of(table) for table in wanted}
 
-    def _unlisted(self, wanted: Wanted, seen: Generations) -> list[str]:
+    def _unlisted(self, wanted: Wanted, seen: View) -> list[str]:
         return [
             table
             for table, combinations in wanted.items()
             if (known := self.catalogue.of(table)).life is None
-            or known.life != seen.get(tags_of.of_combinations(table))
+            or known.incarnation != seen.incarnation
+            or known.life != seen.generations.get(tags_of.of_combinations(table))
             or not combinations <= known.combinations
         ]
 
@@ -166,21 +175,22 @@ class GenerationalDependencyResolver:
         """Read which combinations of these tables are in use; those of the tables for which that
         cannot be told."""
         places = [place for table in tables for place in self._roll(table)]
-        return self._learnt(tables, (await self._counters.fetch(places)).values)
+        return self._learnt(tables, await self._counters.fetch(places))
 
     def learn_sync(self, tables: Sequence[str]) -> list[str]:
         places = [place for table in tables for place in self._roll(table)]
-        return self._learnt(tables, self._counters.fetch_sync(places).values)
+        return self._learnt(tables, self._counters.fetch_sync(places))
 
-    def _learnt(self, tables: Sequence[str], values: Sequence[bytes | None]) -> list[str]:
+    def _learnt(self, tables: Sequence[str], got: Snapshot[bytes | None]) -> list[str]:
         unclear = []
         for at, table in enumerate(tables):
-            life, listed, version = values[3 * at : 3 * at + 3]
+            life, listed, version = got.values[3 * at : 3 * at + 3]
             now, found = counters.parse(life), enrolled(listed, counters.parse(version))
             if now is not None and found.life not in (None, now):
                 # A list is written in one step with the counter of its life: under one that has
                 # moved since, nothing has been stored.
                 found = Enrolled(now, found.version, [])
+            found = found._replace(incarnation=got.incarnation)
             known = self.catalogue.known[table] = _known(found)
             if now is not None and known.life is None:
                 unclear.append(table)
@@ -267,7 +277,7 @@ class GenerationalDependencyResolver:
             # Midway: it may not have been sent, and the write that it tells of has happened.
             self.publish_sync([*tags, *reads])
             raise
-        return dict(zip(reads, moved.values, strict=True))
+        return Counted(moved.incarnation, dict(zip(reads, moved.values, strict=True)))
 
     def publish_sync(
         self, tags: Sequence[str], reads: Sequence[str] = (), leaving: Leaving | None = None
@@ -293,7 +303,7 @@ class GenerationalDependencyResolver:
         except BaseException:  # interrupted midway (Ctrl-C, a worker's time limit): the same
             self.breaker.lose(every)
             raise
-        return dict(zip(reads, moved.values, strict=True))
+        return Counted(moved.incarnation, dict(zip(reads, moved.values, strict=True)))
 
     def _names(self, tags: Sequence[str]) -> list[str]:
         return [self._counters.full_key(tag) for tag in tags]
@@ -329,7 +339,8 @@ def _known(found: Enrolled) -> Known:
     read = [parse(name) for name in found.names[: MOST_COMBINATIONS + 1]]
     if found.life is None or None in read or len(read) > MOST_COMBINATIONS:
         return Known()
-    return Known(found.life, found.version, frozenset(one for one in read if one is not None))
+    combinations = frozenset(one for one in read if one is not None)
+    return Known(found.life, found.version, combinations, found.incarnation)
 
 
 def _view(

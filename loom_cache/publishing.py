@@ -55,12 +55,13 @@ def steps(
         reads = [name for table in doubtful for name in _counters(table)]
         seen = yield Publish(names, reads, leaving)
         leaving = None
-        if not isinstance(seen, dict):
+        if not isinstance(seen, Counted):
             return bumped  # queued
         doubtful = [table for table in doubtful if not _is_known(table, seen, catalogue)]
         if not doubtful:
             return bumped
-        unclear = (yield Learn(doubtful)) or ()
+        learnt = yield Learn(doubtful)
+        unclear = learnt if isinstance(learnt, list) else []
         catalogue = _snapshot(doubtful, resolver.catalogue)
         names = [tags.of_combinations(table) for table in unclear]
         doubtful = [table for table in doubtful if table not in unclear]
@@ -78,9 +79,10 @@ def _snapshot(names: Iterable[str], catalogue: Catalogue) -> Catalogue:
 
 def _is_known(table: str, seen: Counted, catalogue: Catalogue) -> bool:
     """Whether the list of combinations in force is the one that this process knows."""
-    life, version = (seen[name] for name in _counters(table))
+    life, version = (seen.generations[name] for name in _counters(table))
     known = catalogue.of(table)
-    return life is None or (life, version) == (known.life, known.version)
+    now = (seen.incarnation, life, version)
+    return life is None or now == (known.incarnation, known.life, known.version)
 
 
 def _counters(table: str) -> tuple[str, str]:

@@ -106,7 +106,7 @@ class Enrol:
     """See to it that writers know of these combinations (see generations.py)."""
 
     wanted: Mapping[str, frozenset[Combination]]
-    seen: Mapping[str, int]
+    seen: View
 
 
 @dataclass(slots=True)

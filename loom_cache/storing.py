@@ -91,7 +91,7 @@ def _enrol(kept: Mapping[int, Loaded], view: View) -> Generator[Request, Any, di
             wanted[table] = wanted.get(table, frozenset()) | combinations
     if not wanted:
         return {}
-    known: dict[str, Known] = yield Enrol(wanted, view.generations)
+    known: dict[str, Known] = yield Enrol(wanted, view)
     for one in kept.values():
         for table, combinations in list(one.combinations.items()):
             if not combinations <= known[table].combinations:

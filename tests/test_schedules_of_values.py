@@ -319,7 +319,7 @@ def a_writer_does_not_ask_whether_it_knows_enough(patch: pytest.MonkeyPatch) -> 
 
 def a_writer_asks_for_the_life_of_the_list_alone(patch: pytest.MonkeyPatch) -> None:
     def is_known(table: str, seen: Any, catalogue: Any) -> bool:
-        life = seen[tags.of_combinations(table)]
+        life = seen.generations[tags.of_combinations(table)]
         return life is None or life == catalogue.of(table).life
 
     patch.setattr(publishing, "_is_known", is_known)
@@ -330,9 +330,10 @@ def a_list_that_is_lost_is_taken_for_an_empty_one(patch: pytest.MonkeyPatch) -> 
 
     def learning(resolver: Any, tables: Sequence[str]) -> list[str]:
         for table in learn(resolver, tables):
-            found = resolver._counters.fetch_sync(list(resolver._roll(table))).values
-            life, _, version = map(counters.parse, found)
-            resolver.catalogue.known[table] = Known(life, version)
+            found = resolver._counters.fetch_sync(list(resolver._roll(table)))
+            life, _, version = map(counters.parse, found.values)
+            known = Known(life, version, incarnation=found.incarnation)
+            resolver.catalogue.known[table] = known
         return []
 
     patch.setattr(GenerationalDependencyResolver, "learn_sync", learning)

@@ -41,6 +41,7 @@ class Moved(NamedTuple):
     existed: int
     values: list[int | None]
     """The counters that were to be read after it; None for one that is not there."""
+    incarnation: str = ""
 
 
 class Roll(NamedTuple):
@@ -60,6 +61,7 @@ class Enrolled(NamedTuple):
     """None: the store keeps no such lists."""
     version: int | None
     names: list[str]
+    incarnation: str = ""
 
 
 Step = Literal["open", "close", "bump", "seed"]

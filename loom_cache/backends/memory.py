@@ -131,7 +131,8 @@ class MemoryStore:
                     self._drop(key)
                 else:
                     self._put(key, number + counters.BUMP, expires)
-            return Moved(existed, [_number(self._get(key, now)) for key in reads])
+            counted = [_number(self._get(key, now)) for key in reads]
+            return Moved(existed, counted, self.incarnation)
 
     def enroll(self, roll: Roll, names: Iterable[str], most: int) -> Enrolled:
         """As Store.enroll."""
@@ -152,7 +153,7 @@ class MemoryStore:
             self._put(roll.life, life, expires)
             self._put(roll.changes, version, expires)
             self._put(roll.at, b"\n".join([b"%d" % life, *map(str.encode, listed)]), expires)
-            return Enrolled(life, version, list(listed))
+            return Enrolled(life, version, list(listed), self.incarnation)
 
     def remove_many(self, keys: Iterable[str]) -> int:
         now = time.monotonic()

@@ -20,10 +20,11 @@ from loom_cache import (
     tags,
 )
 from loom_cache.backends import Roll
-from loom_cache.combinations import combination
-from loom_cache.generations import MOST_COMBINATIONS
+from loom_cache.combinations import Catalogue, combination
+from loom_cache.generations import MOST_COMBINATIONS, View
 from testproject.news.models import Article, Author, Comment
 from tests.cases.conftest import Ask, outcomes, statements
+from tests.services.redis import RedisServer
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -146,7 +147,7 @@ def test_more_combinations_than_are_listed_depend_on_the_table(
 ) -> None:
     by_view = articles.filter(views=3)
     names = [combination([f"c{n}"], [], "rows") for n in range(MOST_COMBINATIONS)]
-    resolver.enrol_sync({TABLE: frozenset(names)}, {})
+    resolver.enrol_sync({TABLE: frozenset(names)}, View(None))
     for _ in range(2):
         assert ask(by_view, "list") == []
     with outcomes("hit"):
@@ -382,3 +383,54 @@ def test_a_bump_says_which_values_moved(ask: Ask, author: Author) -> None:
     moved = {tag for event in events if isinstance(event, metrics.Bump) for tag in event.tags}
     asked = combination(["author_id"], [], "all")
     assert tags.of_values(TABLE, asked, (author.pk,)) in moved
+
+
+@pytest.fixture
+def own_server() -> Iterator[RedisServer]:
+    """The store is a Redis that may be restarted."""
+    with (
+        RedisServer().start() as server,
+        override_settings(LOOM_CACHE={"LOCATION": server.url, "TIMEOUT": 5}),
+    ):
+        yield server
+
+
+@pytest.fixture
+def catalogue(own_server: RedisServer) -> Catalogue:
+    """What this process knows; exchanging it makes it another process."""
+    found = generations.resolver()
+    assert found is not None
+    return found.catalogue
+
+
+def test_a_reader_lists_its_values_again_when_an_older_list_has_come_back(
+    author: Author, own_server: RedisServer, catalogue: Catalogue
+) -> None:
+    assert articles.filter(title="none").count() == 0
+    own_server.client.save()
+    mine = articles.filter(author=author)
+    assert mine.count() == 0
+    own_server.restart()
+    assert mine.count() == 0
+    reader = dict(catalogue.known)
+    catalogue.known.clear()  # as a writer that has just been started
+    article(author, "one")
+    article(author, "two")  # now that it has learnt the list
+    catalogue.known.update(reader)
+    assert mine.count() == 2
+
+
+def test_a_writer_does_not_take_another_list_of_the_same_number_for_the_one_it_knows(
+    author: Author, own_server: RedisServer, catalogue: Catalogue
+) -> None:
+    assert articles.filter(title="none").count() == 0
+    own_server.client.save()
+    assert articles.filter(views=7).count() == 0
+    writer = dict(catalogue.known)
+    own_server.restart()
+    catalogue.known.clear()  # as a reader that has just been started
+    mine = articles.filter(author=author)
+    assert mine.count() == 0
+    catalogue.known.update(writer)
+    article(author, "one")
+    assert mine.count() == 1

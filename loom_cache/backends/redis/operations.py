@@ -82,7 +82,8 @@ def bump_and_read(
         found = values(reply)
         existed = sum(one for one, _ in found[: len(leases)])
         bumped, *rest = found[len(leases)] if commands else (0,)
-        return Moved(existed + bumped, [counters.parse(value) for value in rest])
+        counted = [counters.parse(value) for value in rest]
+        return Moved(existed + bumped, counted, reply.incarnation)
 
     options = (counters.BUMP, counters.COUNTER_TTL, len(keys))
     commands: list[Command] = []
@@ -111,7 +112,8 @@ def writers(keys: Sequence[str]) -> Operation[list[list[tuple[str, float]]]]:
 def enroll(roll: Roll, names: Sequence[str], most: int) -> Operation[Enrolled]:
     def read(reply: Reply) -> Enrolled:
         listed, version = first(reply)
-        return enrolled(listed, counters.parse(version))
+        found = enrolled(listed, counters.parse(version))
+        return found._replace(incarnation=reply.incarnation)
 
     options = (counters.EPOCH_MS, counters.COUNTER_TTL, counters.BUMP, most)
     return Operation([("EVAL", ENROLL, 3, *roll, *options, *names)], read)
