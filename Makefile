@@ -1,4 +1,4 @@
-# make demo | test | test-long | fuzz | serve | lint | bench-hit-rate | clean: each needs Python 3.11+ with pip, and nothing else.
+# make demo | test | test-long | torture | fuzz | serve | lint | bench-hit-rate | clean: each needs Python 3.11+ with pip, and nothing else.
 
 PYTHON ?= $(shell for name in python3 python3.14 python3.13 python3.12 python3.11; do \
 	$$name -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$name && break; \
@@ -14,6 +14,7 @@ INSTALLED := .venv/.installed
 BENCH_BIN := .venv-bench/bin
 BENCH_INSTALLED := .venv-bench/.installed
 OPERATIONS ?= 30000
+SECONDS ?= 15
 DEBIAN_SERVERS := redis-server postgresql
 
 # What depends on the database runs on PostgreSQL too; the first run is on SQLite.
@@ -21,7 +22,7 @@ WITH_DATABASE := tests/cases tests/peers tests/model/test_model.py tests/test_co
 	tests/test_command.py tests/test_command_verify.py tests/test_demo.py tests/test_site.py tests/test_writes.py
 MODEL_STEPS ?= 20000
 
-.PHONY: demo test test-long fuzz test-sqlite test-postgresql serve lint format bench-hit-rate clean services
+.PHONY: demo test test-long torture fuzz test-sqlite test-postgresql serve lint format bench-hit-rate clean services
 
 demo: $(INSTALLED)
 	@$(BIN)/python manage.py demo
@@ -71,6 +72,10 @@ serve: $(INSTALLED)
 # WRITE=docs/hit-rate.md writes the page about it.
 bench-hit-rate: services $(BENCH_INSTALLED)
 	@$(BENCH_BIN)/python -m benchmarks.hit_rate --operations $(OPERATIONS) $(if $(WRITE),--write $(WRITE))
+
+# Ten minutes: SECONDS for each library in each mode. WRITE=docs/torture.md writes the page about it.
+torture: services $(BENCH_INSTALLED)
+	@$(BENCH_BIN)/python -m tests.torture --seconds $(SECONDS) $(if $(WRITE),--write $(WRITE))
 
 # Tests start servers of their own: only the programs have to be there.
 services:
