@@ -10,6 +10,7 @@ from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -19,6 +20,7 @@ from loom_cache.backends.redis.operations import Operation
 from loom_cache.deadlines import Allowance
 from loom_cache.exceptions import StoreUnavailable
 from tests.services.certificates import for_localhost
+from tests.services.proxy import Proxy
 from tests.services.redis import RedisServer, free_port
 
 LONG = 30.0  # seconds; a deadline that no test waits for
@@ -151,6 +153,36 @@ async def test_a_large_answer_arrives_whole(server: RedisServer) -> None:
     await cache.store([("a", value, 10.0)])
     assert (await cache.fetch(["a"])).values == [value]
     assert cache.fetch_sync(["a"]).values == [value]
+
+
+@pytest.mark.parametrize("twin", ["async", "sync"])
+async def test_a_bump_whose_connection_breaks_goes_out_over_another(
+    server: RedisServer, twin: str
+) -> None:
+    path = Path(urlsplit(server.url).path)
+    with Proxy(path) as proxy:
+        cache = opened(server, url=f"redis://127.0.0.1:{proxy.port}")
+        (before,) = (await cache.seed(["a"])).values
+        assert cache.fetch_sync(["a"]).values == [b"%d" % before]
+        proxy.hang(replies=False)
+
+        def bump() -> int:
+            moved = cache.bump_and_read_sync(["a"], ["a"], timeout=10)
+            assert moved.values == [before + counters.BUMP]
+            return moved.existed
+
+        async def abump() -> int:
+            moved = await cache.bump_and_read(["a"], ["a"], timeout=10)
+            assert moved.values == [before + counters.BUMP]
+            return moved.existed
+
+        bumping = asyncio.ensure_future(abump() if twin == "async" else asyncio.to_thread(bump))
+        async with asyncio.timeout(LONG):
+            while not proxy.held:  # noqa: ASYNC110  it runs in a thread
+                await asyncio.sleep(0.001)
+        await asyncio.to_thread(proxy.cut)
+        await asyncio.to_thread(proxy.flow)
+        assert await bumping == 1
 
 
 # Lives of the server.

@@ -111,6 +111,7 @@ def test_what_hangs_comes_when_it_flows_again(
     connection.settimeout(SHORT)
     with pytest.raises(TimeoutError):
         ask(connection)
+    assert proxy.held == 1
     connection.settimeout(TIMEOUT)
     proxy.flow()
     assert connection.recv(1024) == b"word"

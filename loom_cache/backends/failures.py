@@ -31,15 +31,19 @@ class Refused(StoreUnavailable):
     """The server answered, with an error."""
 
 
+class Broken(StoreUnavailable):
+    """There is no connection, or it broke before the answer came."""
+
+
 def down() -> tuple[type[Exception], ...]:
     """DOWN, and what libraries raise that need not be installed."""
     memcached = sys.modules.get("aiomcache")
     return DOWN if memcached is None else (*DOWN, memcached.ClientException)
 
 
-def unavailable(place: str, error: BaseException) -> StoreUnavailable:
+def unavailable(place: str, error: BaseException) -> Broken:
     """`place` cannot be asked. It is the subject of the message's first sentence."""
-    return StoreUnavailable(f"{place} {meaning(error)}")
+    return Broken(f"{place} {meaning(error)}")
 
 
 def too_slow(place: str, seconds: float, more: str = "") -> StoreUnavailable:

@@ -50,6 +50,11 @@ class Proxy:
         """How many clients are connected."""
         return len(self._links)
 
+    @property
+    def held(self) -> int:
+        """How many messages are held back."""
+        return self._requests.held + self._replies.held
+
     def start(self) -> Self:
         """Listen. Starting twice is harmless."""
         if self._thread is None:
@@ -166,6 +171,7 @@ class _Direction:
 
     def __init__(self) -> None:
         self.delay = 0.0
+        self.held = 0
         self._flows = asyncio.Event()
 
     def hold(self, held: bool) -> None:
@@ -200,7 +206,11 @@ class _Direction:
         while True:
             due, data = await coming.get()
             await asyncio.sleep(due - asyncio.get_running_loop().time())
-            await self._flows.wait()
+            self.held += 1
+            try:
+                await self._flows.wait()
+            finally:
+                self.held -= 1
             if not data:
                 return
             writer.write(data)

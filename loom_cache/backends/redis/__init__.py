@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterator, Mapping, Sequence
+from time import monotonic
 from typing import Any, ClassVar, TypeVar
 
 import redis
@@ -11,9 +12,10 @@ from redis.exceptions import ReadOnlyError, RedisError, ResponseError
 
 from loom_cache import deadlines
 from loom_cache.backends import Enrolled, Facts, Lease, Moved, Pair, Roll, Snapshot
-from loom_cache.backends.failures import Refused, refused
+from loom_cache.backends.failures import Broken, Refused, refused
 from loom_cache.backends.native import NativeCache
 from loom_cache.backends.redis import facts, operations
+from loom_cache.backends.redis.links import left
 from loom_cache.backends.redis.operations import Operation, Reply
 from loom_cache.backends.redis.server import server_for
 
@@ -110,7 +112,7 @@ class RedisCache(NativeCache):
     ) -> Moved:
         seconds = timeout or self._write_timeout or self.bump_timeout
         try:
-            return await self._do(operations.bump_and_read(keys, reads, leases), seconds)
+            return await self._insist(operations.bump_and_read(keys, reads, leases), seconds)
         except Refused:
             removing = operations.remove([*keys, *reads, *(one.counter for one in leases)])
             return Moved(await self._do(removing, seconds), [None] * len(reads))
@@ -125,14 +127,14 @@ class RedisCache(NativeCache):
     ) -> Moved:
         seconds = timeout or self._write_timeout or self.bump_timeout
         try:
-            return self._do_sync(operations.bump_and_read(keys, reads, leases), seconds)
+            return self._insist_sync(operations.bump_and_read(keys, reads, leases), seconds)
         except Refused:
             removing = operations.remove([*keys, *reads, *(one.counter for one in leases)])
             return Moved(self._do_sync(removing, seconds), [None] * len(reads))
 
     def take_sync(self, leases: Sequence[Lease], *, timeout: float | None = None) -> None:
         seconds = timeout or self._write_timeout or self.bump_timeout
-        self._do_sync(operations.bump_and_read((), (), leases), seconds)
+        self._insist_sync(operations.bump_and_read((), (), leases), seconds)
 
     def writers_sync(self, keys: Sequence[str]) -> list[list[tuple[str, float]]]:
         return self._do_sync(operations.writers(keys))
@@ -215,6 +217,22 @@ class RedisCache(NativeCache):
             raise refused(self._server.place, error) from None
         except ResponseError as error:
             raise refused(self._server.place, error) from None
+
+    async def _insist(self, operation: Operation[T], seconds: float) -> T:
+        """What may be done twice: if the connection breaks, once more over another, in the same
+        time. It was perhaps the last of a server that another one has replaced."""
+        end = monotonic() + seconds
+        try:
+            return await self._do(operation, seconds)
+        except Broken:
+            return await self._do(operation, left(end))
+
+    def _insist_sync(self, operation: Operation[T], seconds: float) -> T:
+        end = monotonic() + seconds
+        try:
+            return self._do_sync(operation, seconds)
+        except Broken:
+            return self._do_sync(operation, left(end))
 
     # For code that uses the alias directly (see NativeCache).
 
