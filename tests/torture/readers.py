@@ -6,12 +6,13 @@ import asyncio
 import json
 import random
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import asdict
 from pathlib import Path
 from time import monotonic, sleep
-from typing import Any
+from typing import Any, TypeVar
 
 from django.db import connections
 from django.db.backends.signals import connection_created
@@ -24,10 +25,14 @@ from tests.torture.libraries import LIBRARIES, Library
 from tests.torture.libraries.base import Answer, AsyncQuestion, Question, Scope
 from tests.torture.rows import PKS, group_of, members
 
+T = TypeVar("T")
+
 TASKS = 4
 THREADS = 2
 COMPARED = 4
 """One read in so many is compared with what the database says itself."""
+NEXT_QUESTION = 30
+"""After so many reads a task or a thread asks one kind of question more."""
 PAUSE = 0.001
 """Seconds after a read in a thread: others have to get on, too."""
 PATIENCE = 15.0
@@ -88,18 +93,9 @@ class Reader:
         judge, questions = self._judge(), list(self._library.questions().items())
         with Direct() as direct:
             while self._board.phase is Phase.RUN:
-                name, question = self._random.choice(questions)
-                pks = asked_about(question.scope, self._random.choice(PKS))
-                committed = self._committed(direct, pks)
-                known = judge.before(pks)
-                counted = [0]
-                _statements.set(counted)
-                try:
-                    answer = question.ask(pks)
-                except Exception as error:  # noqa: BLE001  whatever it is, it is counted
-                    judge.failed(name, error)
-                else:
-                    judge.after(name, pks, answer, known, committed, hit=not counted[0])
+                name, question = self._chosen(questions, judge)
+                with self._reading(judge, name, question.scope, direct) as (pks, answers):
+                    answers.append(question.ask(pks))
                 sleep(PAUSE)
         connections.close_all()
 
@@ -110,22 +106,32 @@ class Reader:
     async def _read_in_task(self, direct: Direct) -> None:
         judge, questions = self._judge(), list(self._library.async_questions().items())
         while self._board.phase is Phase.RUN:
-            name, question = self._random.choice(questions)
-            pks = asked_about(question.scope, self._random.choice(PKS))
-            committed = self._committed(direct, pks)
-            known = judge.before(pks)
-            counted = [0]
-            _statements.set(counted)
-            try:
-                answer = await question.ask(pks)
-            except Exception as error:  # noqa: BLE001  whatever it is, it is counted
-                judge.failed(name, error)
-            else:
-                judge.after(name, pks, answer, known, committed, hit=not counted[0])
+            name, question = self._chosen(questions, judge)
+            with self._reading(judge, name, question.scope, direct) as (pks, answers):
+                answers.append(await question.ask(pks))
             await asyncio.sleep(0)
 
-    def _committed(self, direct: Direct, pks: Sequence[int]) -> Mapping[int, int] | None:
-        return direct.versions(pks) if self._random.randrange(COMPARED) == 0 else None
+    def _chosen(self, questions: Sequence[tuple[str, T]], judge: Judge) -> tuple[str, T]:
+        """They come into use one by one, and not everywhere in the same order: what a process
+        knows of them others may not know yet."""
+        known = min(len(questions), 1 + judge.verdict.reads // NEXT_QUESTION)
+        return questions[(self._random.randrange(known) + self._number) % len(questions)]
+
+    @contextmanager
+    def _reading(
+        self, judge: Judge, name: str, scope: Scope, direct: Direct
+    ) -> Iterator[tuple[Sequence[int], list[Answer]]]:
+        """A read of these rows; the block appends what it has found."""
+        pks = asked_about(scope, self._random.choice(PKS))
+        committed = direct.versions(pks) if self._random.randrange(COMPARED) == 0 else None
+        answers: list[Answer] = []
+        _statements.set(counted := [0])
+        known = judge.before(pks)
+        try:
+            yield pks, answers
+            judge.after(name, pks, answers[0], known, committed, hit=not counted[0])
+        except Exception as error:  # noqa: BLE001  whatever it is, it is counted
+            judge.failed(name, error)
 
 
 def read(number: int, board: Board) -> None:
