@@ -162,6 +162,8 @@ class Known:
     combinations: frozenset[Combination] = frozenset()
     incarnation: str = ""
     """Of the server that holds the list: an older list may have come back with another one."""
+    learnt: float = 0.0
+    """When, by this process's perf_counter: what was asked before may be older than the list."""
 
 
 @dataclass(slots=True)

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import islice
+from time import perf_counter
 from typing import NamedTuple
 
 from loom_cache import config, counters, tables
@@ -59,6 +60,8 @@ class View:
     entries: list[bytes | None] = field(default_factory=list)
     generations: dict[str, int] = field(default_factory=dict)
     """Absent counters are left out."""
+    asked: float = 0.0
+    """When, by this process's perf_counter."""
 
     def add(self, later: View) -> None:
         """Take in a later look; of two servers' answers neither may be trusted for storing."""
@@ -340,7 +343,7 @@ def _known(found: Enrolled) -> Known:
     if found.life is None or None in read or len(read) > MOST_COMBINATIONS:
         return Known()
     combinations = frozenset(one for one in read if one is not None)
-    return Known(found.life, found.version, combinations, found.incarnation)
+    return Known(found.life, found.version, combinations, found.incarnation, perf_counter())
 
 
 def _view(

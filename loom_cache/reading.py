@@ -45,6 +45,7 @@ def answer(plan: Plan, standing: Standing, flights: Flights) -> Steps:
             return _values((yield Load(plan, range(len(plan.parts)))))
         try:
             view = yield Look([] if plan.fresh else [part.key for part in plan.parts], plan.asked())
+            view.asked = started
             found = {} if plan.fresh else (yield from _judge(plan, view))
         except StoreUnavailable:
             reason = "unavailable"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Generator, Mapping
+from collections.abc import Container, Generator, Mapping
 from typing import Any
 
 import msgspec
@@ -15,9 +15,12 @@ from loom_cache.generations import View
 from loom_cache.steps import Enrol, Keep, Loaded, Part, Plan, Request, Seed
 
 
-def covers(view: View, tag: str) -> bool:
-    """Whether `view` would show that what the tag stands for has changed."""
-    return tag in view.generations or all(one in view.generations for one in tags.widened(tag))
+def covers(view: View, tag: str, late: Container[str] = ()) -> bool:
+    """Whether `view` would show that what the tag stands for has changed; those that are `late`
+    show nothing themselves."""
+    if tag in view.generations and tag not in late:
+        return True
+    return all(one in view.generations for one in tags.widened(tag))
 
 
 def keep(
@@ -56,15 +59,16 @@ def _made_under(
     plan: Plan, kept: Mapping[int, Loaded], view: View
 ) -> Generator[Request, Any, View]:
     """The generations to store under. Answers that may not be stored get a refusal."""
-    listed = yield from _enrol(kept, view)
+    listed, anew = yield from _enrol(kept, view)
     tags_of_all = {tag for one in kept.values() for tag in one.tags}
     beyond = {tag for tag in tags_of_all if tag not in view.generations}
     beyond |= {tag for tag, generation in listed.items() if view.generations.get(tag) != generation}
+    beyond |= anew
     if not beyond:
         return view
     for at, one in kept.items():
         plan.learn(at, one.tags)
-        if not all(covers(view, tag) for tag in one.tags):
+        if not all(covers(view, tag, anew) for tag in one.tags):
             one.refusal = "dependencies seen for the first time"
     guards = {guard for tag in beyond for guard in tags.widened(tag)} & view.generations.keys()
     later: View = yield Seed(sorted(beyond | guards))
@@ -82,26 +86,32 @@ def _made_under(
     return View(view.incarnation, [], generations_)
 
 
-def _enrol(kept: Mapping[int, Loaded], view: View) -> Generator[Request, Any, dict[str, int]]:
-    """The generations of the lists that hold the combinations of these answers; an answer with a
-    combination that is in no list depends on the whole table."""
+def _enrol(
+    kept: Mapping[int, Loaded], view: View
+) -> Generator[Request, Any, tuple[dict[str, int], set[str]]]:
+    """The generations of the lists that hold the combinations of these answers, by tag; and those
+    that may have been without them when the load began: who wrote meanwhile did not know of them,
+    and moved nothing but the table's own tags. An answer with a combination that is in no list
+    depends on the whole table."""
     wanted: dict[str, frozenset[Combination]] = {}
     for one in kept.values():
         for table, combinations in one.combinations.items():
             wanted[table] = wanted.get(table, frozenset()) | combinations
     if not wanted:
-        return {}
+        return {}, set()
     known: dict[str, Known] = yield Enrol(wanted, view)
     for one in kept.values():
         for table, combinations in list(one.combinations.items()):
             if not combinations <= known[table].combinations:
                 one.widen(table)
     in_use = {table for one in kept.values() for table in one.combinations}
-    return {
+    listed = {
         tags.of_combinations(table): life
         for table in in_use
         if (life := known[table].life) is not None
     }
+    anew = {tags.of_combinations(table) for table in in_use if known[table].learnt >= view.asked}
+    return listed, anew
 
 
 def _ttl(part: Part, missing: bool) -> float:

@@ -376,7 +376,7 @@ def the_guard_is_without_the_table_s_list(patch: pytest.MonkeyPatch) -> None:
     def making(plan: Any, kept: Any, view: View) -> Any:
         view.generations.pop(tags.of_list(TABLE), None)
         with pytest.MonkeyPatch.context() as inner:
-            inner.setattr(storing, "covers", lambda view, tag: True)
+            inner.setattr(storing, "covers", lambda view, tag, late=(): True)
             return (yield from made_under(plan, kept, view))
 
     patch.setattr(storing, "_made_under", making)

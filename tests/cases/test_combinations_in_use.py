@@ -2,11 +2,12 @@
 of it when the store loses some of that."""
 
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 from django.conf import settings
-from django.db import IntegrityError, connection, transaction
+from django.db import IntegrityError, connection, connections, transaction
 from django.db.models import F
 from django.test import override_settings
 
@@ -383,6 +384,40 @@ def test_a_bump_says_which_values_moved(ask: Ask, author: Author) -> None:
     moved = {tag for event in events if isinstance(event, metrics.Bump) for tag in event.tags}
     asked = combination(["author_id"], [], "all")
     assert tags.of_values(TABLE, asked, (author.pk,)) in moved
+
+
+def test_who_lists_its_values_only_after_its_load_notices_who_wrote_meanwhile(
+    ask: Ask, author: Author, counters: CacheGateway
+) -> None:
+    """The writer knew the list as it was then: without these values."""
+    mine = articles.filter(author=author)
+    for _ in range(2):
+        assert ask(mine, "count") == 0
+    counters.delete_many_sync(
+        [
+            tags.list_of_combinations(TABLE),
+            tags.changes_of_combinations(TABLE),
+            tags.of_combinations(TABLE),
+        ]
+    )
+    assert ask(articles.filter(title="none"), "count") == 0
+
+    def write() -> None:
+        article(author, "one")
+        connections.close_all()
+
+    writes = [write]
+
+    def writing_meanwhile(execute: Any, *arguments: Any) -> Any:
+        result = execute(*arguments)
+        while writes:
+            with ThreadPoolExecutor(1) as another:
+                another.submit(writes.pop()).result()
+        return result
+
+    with connection.execute_wrapper(writing_meanwhile):
+        ask(mine, "count")
+    assert ask(mine, "count") == 1
 
 
 @pytest.fixture
