@@ -37,7 +37,8 @@ IDLE, WRITES, ERRORS = range(3)
 _PER_WRITER = 8
 _WRITERS = 8
 _CHECKED = _WRITERS + MOST * _PER_WRITER
-_ACKNOWLEDGED = _CHECKED + MOST + 1
+_HITS = _CHECKED + MOST + 1
+_ACKNOWLEDGED = _HITS + MOST
 _DELIVERED = _ACKNOWLEDGED + MOST * (ROWS + 1)
 _TIMES = _DELIVERED + MOST * (ROWS + 1)
 _SIZE = _TIMES + (ROWS + 1) * VERSIONS
@@ -133,6 +134,14 @@ class Board:
             self._words[_DELIVERED + at] = self._words[_ACKNOWLEDGED + at]
 
     # Readers. ---------------------------------------------------------------------------------
+
+    def note_hits(self, reader: int, number: int) -> None:
+        self._words[_HITS + reader] = number
+
+    @property
+    def hits(self) -> int:
+        """How many reads have been answered from the cache."""
+        return sum(self._words[_HITS : _HITS + MOST])
 
     def acknowledged(self, pks: Sequence[int]) -> list[int]:
         """The latest version of each row that somebody was told is written."""

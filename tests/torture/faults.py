@@ -38,6 +38,7 @@ class Stage:
         """Follows the store."""
         self.kill = kill
         self.writers = writers
+        self.outages = 0
         self.random = random.Random()
         self.link = Proxy(address_of(store))
         """Between the store and the spare."""
@@ -69,28 +70,35 @@ def fail_over(stage: Stage) -> None:
     assert stage.spare is not None
     follow(stage.spare, stage.link)
     stage.link.hang(requests=False)
+    _lose(stage, lambda: _promote(stage), also=lambda: _promote(stage))
+
+
+def _promote(stage: Stage) -> None:
+    assert stage.spare is not None
     old, new = stage.store, stage.spare
-
-    def promote() -> None:
-        new.client.replicaof("NO", "ONE")
-        stage.proxy.point_at(address_of(new))
-
-    _lose(stage, promote)
+    new.client.replicaof("NO", "ONE")
+    stage.proxy.point_at(address_of(new))
     stage.store, stage.spare = new, old
     stage.link.point_at(address_of(new))
     stage.link.flow()
     follow(old, stage.link)
 
 
-def _lose(stage: Stage, outage: Callable[[], None]) -> None:
-    """Write what the outage makes Redis forget; every other time, nobody writes until readers have
-    seen what has come back, so that no new invalidation covers it up."""
+def _lose(stage: Stage, outage: Callable[[], None], also: Callable[[], None] | None = None) -> None:
+    """Write what the outage makes Redis forget. Every other time nobody writes until readers have
+    seen what has come back, and what comes back by another outage (`also`), so that no new
+    invalidation covers it up."""
     sleep(stage.random.uniform(0.1, 0.3))
-    at_rest = stage.random.random() < 0.5
-    if at_rest:
+    stage.outages += 1
+    if stage.outages % 2:
         stage.pause_writers()
-    outage()
-    sleep(READERS_ARE_BACK if at_rest else stage.random.uniform(0.2, READERS_ARE_BACK))
+        for happens in (outage, also):
+            if happens is not None:
+                happens()
+                sleep(READERS_ARE_BACK)
+    else:
+        outage()
+        sleep(stage.random.uniform(0.2, READERS_ARE_BACK))
     stage.resume_writers()
 
 

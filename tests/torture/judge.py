@@ -92,7 +92,8 @@ class Judge:
         verdict.lateness = max(verdict.lateness, lateness)
         if is_older(answer, known.delivered, pks):
             verdict.stale += 1
-            self._note(f"{question} of {list(pks)} gave {answer}, not {known.delivered}")
+            how = "a hit" if hit else "a miss"
+            self._note(f"{question} of {list(pks)} gave {answer}, {how}, not {known.delivered}")
         else:
             verdict.queued += 1
 

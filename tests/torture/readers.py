@@ -31,7 +31,7 @@ TASKS = 4
 THREADS = 2
 COMPARED = 4
 """One read in so many is compared with what the database says itself."""
-NEXT_QUESTION = 30
+NEXT_QUESTION = 10
 """After so many reads a task or a thread asks one kind of question more."""
 PAUSE = 0.001
 """Seconds after a read in a thread: others have to get on, too."""
@@ -130,6 +130,7 @@ class Reader:
         try:
             yield pks, answers
             judge.after(name, pks, answers[0], known, committed, hit=not counted[0])
+            self._board.note_hits(self._number, sum(one.verdict.hits for one in self._judges))
         except Exception as error:  # noqa: BLE001  whatever it is, it is counted
             judge.failed(name, error)
 
