@@ -16,6 +16,7 @@ NAMES = [
     *("_state", "__class__", "__dict__", "_prefetched_objects_cache", "_meta", "save", "delete"),
     *("pk", "id", "objects", "books", "author", "mentor", "tags", "target", "named", "n", "x y"),
     *("", "ﬁ", "fi", "class", "None", "\x00", "default", "other", "fieldapp.author", "auth.user"),
+    "0123456789abcdef",
     *("fieldapp.book", "os.path", "Europe/Paris", "../../etc/passwd", "Range", "2026-01-01"),
     *"sitjlLdeEocmuyhDvbgG46wWkKZrqRnxwzfX-",
     *("ii", "isi", "I" * 50, "x" * 3, "w" * 2, "j"),
