@@ -8,6 +8,8 @@ memory. Tests that are about one database or one store choose for themselves.
 import asyncio
 import os
 from collections.abc import Iterator
+from contextlib import ExitStack
+from typing import Any
 
 import pytest
 from asgiref.sync import sync_to_async
@@ -15,6 +17,7 @@ from django.conf import settings
 from django.db import connections
 from django.test import override_settings
 
+from tests.emptying import emptying_what_is_filled
 from tests.services.postgres import PostgresServer
 from tests.services.redis import RedisServer
 
@@ -45,10 +48,13 @@ def django_db_modify_db_settings(
 
 
 @pytest.fixture(scope="session")
-def django_db_setup(django_db_setup: None) -> Iterator[None]:
+def django_db_setup(django_db_setup: None, django_db_blocker: Any) -> Iterator[None]:
     """Closes, before the test databases go, the connections of the thread in which asyncio's
     loops run synchronous code."""
-    yield
+    with ExitStack() as stack:
+        with django_db_blocker.unblock():
+            stack.enter_context(emptying_what_is_filled())
+        yield
     asyncio.run(sync_to_async(connections.close_all)())
 
 

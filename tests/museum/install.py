@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, date, datetime
 from typing import Any
 
@@ -11,9 +10,7 @@ import pytest
 from django.apps import apps
 from django.conf import settings
 from django.contrib.contenttypes.models import ContentType
-from django.core.management.sql import emit_post_migrate_signal
 from django.db import connection, transaction
-from django.db.models.signals import post_migrate
 from django.test import override_settings
 
 from tests.museum import models as m
@@ -27,21 +24,9 @@ def museum_app(django_db_setup: None, django_db_blocker: Any) -> Iterator[None]:
     with override_settings(INSTALLED_APPS=[*settings.INSTALLED_APPS, APP]):
         with django_db_blocker.unblock():
             _create_tables()
-        with _nothing_made_anew():
-            yield
+        yield
         with django_db_blocker.unblock():
             _delete_tables()
-    with django_db_blocker.unblock():
-        emit_post_migrate_signal(verbosity=0, interactive=False, db=connection.alias)
-
-
-@contextmanager
-def _nothing_made_anew() -> Iterator[None]:
-    """After each test Django empties the database, and would then make the content types and
-    permissions of every app anew: most of the time that such a test takes."""
-    receivers, post_migrate.receivers = post_migrate.receivers, []
-    yield
-    post_migrate.receivers = receivers
 
 
 def _create_tables() -> None:
