@@ -42,9 +42,12 @@ test-postgresql: $(INSTALLED)
 	@LOOM_TEST_DB=postgresql LOOM_TEST_STORE=redis LOOM_TEST_STORES=redis $(BIN)/python -m pytest -p no:cacheprovider \
 		--ignore tests/cases/test_faults_met.py $(WITH_DATABASE)
 
-# An hour or two: the model-based test at length, and everything on PostgreSQL with both stores.
+# An hour or two: the model-based test at length, and everything on both databases, with both stores and
+# asked both ways (tests/thinning.py says what `make test` leaves out).
+test-long: export LOOM_TEST_ALL = 1
 test-long: $(INSTALLED) services
 	@LOOM_MODEL_STEPS=$(MODEL_STEPS) $(BIN)/python -m pytest -s tests/model
+	@$(BIN)/python -m pytest --ignore tests/model
 	@LOOM_TEST_DB=postgresql LOOM_TEST_STORE=redis LOOM_MODEL_STEPS=$(MODEL_STEPS) \
 		$(BIN)/python -m pytest -s -p no:cacheprovider $(WITH_DATABASE)
 

@@ -17,9 +17,14 @@ from django.conf import settings
 from django.db import connections
 from django.test import override_settings
 
+from tests import thinning
 from tests.emptying import emptying_what_is_filled
 from tests.services.postgres import PostgresServer
 from tests.services.redis import RedisServer
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    thinning.deselect(config, items)
 
 
 @pytest.fixture(scope="session")

@@ -314,6 +314,7 @@ def ended(process: subprocess.Popen[str]) -> Any:
     return json.loads(said.splitlines()[-1])
 
 
+@pytest.mark.own_servers
 def test_no_read_that_begins_after_an_acknowledged_write_is_stale(
     server: RedisServer, tmp_path: Path
 ) -> None:

@@ -29,7 +29,7 @@ from tests.cases.interleaving import (
 
 __all__ = ["elsewhere", "yonder"]
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.both_ways]
 
 
 class Articles(CachedRepository[Article]):

@@ -15,7 +15,7 @@ from testproject.news.models import Article, Author
 from tests.cases.interleaving import PATIENCE
 from tests.services.redis import RedisServer
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.both_ways]
 
 
 class Load:

@@ -35,7 +35,7 @@ from tests.library.models import Country, Letter
 
 __all__ = ["elsewhere"]
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.both_ways]
 
 
 class PlainArticles(CachedRepository[Article]):

@@ -770,6 +770,7 @@ PAIRS = pytest.mark.parametrize(
 
 
 @PAIRS
+@pytest.mark.one_way
 @pytest.mark.parametrize("path", WRITES.values(), ids=WRITES)
 def test_every_answer_is_fresh_after(path: Write, answers: Answers) -> None:
     assert_fresh_after(path, QUESTIONS, answers)

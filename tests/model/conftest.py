@@ -12,6 +12,7 @@ from django.db import connection
 from django.test import override_settings
 
 from loom_cache import metrics
+from tests.cases.conftest import STORES
 from tests.cases.interleaving import Elsewhere, elsewhere, yonder
 from tests.model.app.models import MODELS
 from tests.model.world import TABLES, World, twin_alias
@@ -39,7 +40,7 @@ def press(django_db_setup: None, django_db_blocker: Any) -> Iterator[None]:
                 editor.delete_model(model)
 
 
-@pytest.fixture(params=["memory", "redis"])
+@pytest.fixture(params=STORES)
 def world(
     request: pytest.FixtureRequest, press: None, elsewhere: Elsewhere, yonder: Elsewhere
 ) -> Iterator[World]:
