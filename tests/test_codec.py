@@ -770,3 +770,7 @@ def test_queries_are_told_apart_by_what_they_select() -> None:
     full, partial = m.Author.objects.get(), m.Author.objects.only("name").get()
     with pytest.raises(AssertionError):
         assert_same([full], [partial])
+
+
+def test_a_range_beyond_64_bits_comes_back_exactly() -> None:
+    check([range(2**70, 2**71, 2**65), slice(2**70, None)])
