@@ -2,7 +2,7 @@
 
 A circuit breaker (Nygard, Release It!): three failures in a row, or one lost bump, open it. While
 it is open reads go to the database at once and bumps are queued; a background thread probes the
-store once a second and closes the breaker when the queue has landed.
+store, soon and then once a second, and closes the breaker when the queue has landed.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import logging
 import os
 import threading
 from collections.abc import Callable, Iterable, Mapping
+from itertools import chain, repeat
 from time import monotonic
 
 from loom_cache.exceptions import StoreUnavailable
@@ -19,8 +20,9 @@ from loom_cache.exceptions import StoreUnavailable
 logger = logging.getLogger("loom_cache")
 
 FAILURES_TO_OPEN = 3
-PROBE_INTERVAL = 1.0
-"""Seconds."""
+PROBES = (0.05, 0.15, 0.4, 1.0)
+"""Seconds before each probe; the last is repeated. The first come soon, for what was lost may be
+one connection, and others are stale until the queue has landed."""
 REFUSALS_END_AFTER = 10.0
 """Seconds without one, when something has been kept. A full store may take every second entry."""
 MOST_QUEUED = 10_000
@@ -117,7 +119,10 @@ class Breaker:
 
     def _probe(self) -> None:
         since = monotonic()
-        while not self._stop.wait(PROBE_INTERVAL):
+        soon = PROBES if self._lost else ()  # for reads alone there is no hurry
+        for pause in chain(soon, repeat(PROBES[-1])):
+            if self._stop.wait(pause):
+                return
             if self._try_to_close():
                 logger.warning(
                     "The cache store answers again after %.1f s; queued invalidations have landed.",

@@ -65,7 +65,7 @@ def store() -> Store:
 @pytest.fixture
 def breaker(store: Store, monkeypatch: pytest.MonkeyPatch) -> Iterator[Breaker]:
     """Probes as soon as it is open."""
-    monkeypatch.setattr(resilience, "PROBE_INTERVAL", 0.001)
+    monkeypatch.setattr(resilience, "PROBES", (0.001,))
     made = Breaker(store.land)
     yield made
     made.stop()
@@ -222,7 +222,7 @@ def test_it_stays_open_while_reads_would_not_be_answered(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What was lost has landed then, and is not sent again."""
-    monkeypatch.setattr(resilience, "PROBE_INTERVAL", PATIENCE)
+    monkeypatch.setattr(resilience, "PROBES", (PATIENCE,))
     answers: list[StoreUnavailable | None] = [DOWN, None]
 
     def answer() -> None:
@@ -346,7 +346,7 @@ def resolver(
     monkeypatch: pytest.MonkeyPatch, settings: Any
 ) -> Iterator[GenerationalDependencyResolver]:
     """Probes only when it is asked to."""
-    monkeypatch.setattr(resilience, "PROBE_INTERVAL", PATIENCE)
+    monkeypatch.setattr(resilience, "PROBES", (PATIENCE,))
     settings.LOOM_CACHE = {"WRITE_TIMEOUT": 1.5}
     made = generations.resolver()
     assert made is not None

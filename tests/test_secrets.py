@@ -77,7 +77,7 @@ def told(caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]) ->
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(resilience, "PROBE_INTERVAL", 0.01)
+    monkeypatch.setattr(resilience, "PROBES", (0.01,))
 
 
 LOCATIONS = [

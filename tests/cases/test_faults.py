@@ -49,7 +49,7 @@ def server() -> Iterator[RedisServer]:
 @pytest.fixture
 def store(server: RedisServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """Instead of conftest's: the cache is on `server` alone."""
-    monkeypatch.setattr(resilience, "PROBE_INTERVAL", 0.01)
+    monkeypatch.setattr(resilience, "PROBES", (0.01,))
     with override_settings(
         LOOM_CACHE={"LOCATION": server.url, "TIMEOUT": 0.5, "WRITE_TIMEOUT": 0.5, "DEFAULT_TTL": 77}
     ):
@@ -166,7 +166,7 @@ def test_invalidate_is_no_error(
 def test_reads_do_not_wait_for_a_store_that_has_not_answered_three_times(
     ask: Ask, article: Article, server: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(resilience, "PROBE_INTERVAL", PATIENCE)
+    monkeypatch.setattr(resilience, "PROBES", (PATIENCE,))
     looks = _counted(monkeypatch, GenerationalDependencyResolver, "look", "look_sync")
     server.suspend()
     try:
@@ -200,7 +200,7 @@ def test_a_read_whose_first_answer_took_all_its_time_asks_for_nothing_more(
 def test_writes_do_not_wait_again_for_a_store_that_has_not_acknowledged_one(
     ask: Ask, article: Article, server: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(resilience, "PROBE_INTERVAL", PATIENCE)
+    monkeypatch.setattr(resilience, "PROBES", (PATIENCE,))
     bumps = _counted(monkeypatch, CacheGateway, "bump_and_read", "bump_and_read_sync")
     server.suspend()
     try:
@@ -276,7 +276,7 @@ def test_after_recovery_reads_are_hits_again(
 def test_until_the_queued_bumps_have_landed_the_process_reads_the_database(
     ask: Ask, article: Article, server: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(resilience, "PROBE_INTERVAL", PATIENCE)
+    monkeypatch.setattr(resilience, "PROBES", (PATIENCE,))
     title_of(ask, article)
     server.suspend()
     retitle(article)

@@ -171,7 +171,7 @@ def caching_at(location: str, seconds: float) -> Iterator[resilience.Breaker]:
         pytest.MonkeyPatch.context() as patched,
         override_settings(LOOM_CACHE={"LOCATION": location, **timeouts}),
     ):
-        patched.setattr(resilience, "PROBE_INTERVAL", 0.05)
+        patched.setattr(resilience, "PROBES", (0.05,))
         resolver = generations.resolver()
         assert resolver is not None
         yield resolver.breaker

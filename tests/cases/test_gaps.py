@@ -817,7 +817,7 @@ def test_an_entry_with_any_of_its_bytes_changed_is_no_error(ask: Ask, book: Book
 @pytest.fixture
 def given_up(store: str, book: Book, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """The book is kept; then three reads in this process have failed. The store is there."""
-    monkeypatch.setattr(resilience, "PROBE_INTERVAL", 3600.0)
+    monkeypatch.setattr(resilience, "PROBES", (3600.0,))
     kept(book)
     resolver = generations.resolver()
     assert resolver is not None
