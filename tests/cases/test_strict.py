@@ -142,14 +142,30 @@ def test_when_the_lease_of_a_killed_writer_is_over_answers_are_stored_again(
     monkeypatch.setattr(leases, "LEASE", 0.3)
     articles.get(pk=article.pk)
     killed_after_commit(elsewhere, lambda: retitle(article))
+    until(lambda: is_a_hit(article))
 
-    def is_a_hit() -> bool:
-        assert articles.get(pk=article.pk).title == "New"
-        with statements_seen() as seen:
-            articles.get(pk=article.pk)
-        return not seen
 
-    until(is_a_hit)
+def test_who_knows_nothing_of_strict_tables_prolongs_no_lease(
+    store: str, article: Article, elsewhere: Elsewhere, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process with other settings: STRICT was taken back, or is being rolled out."""
+    if store == "memory":
+        pytest.skip("other settings have a memory of their own")
+    monkeypatch.setattr(leases, "LEASE", 0.3)
+    tag = tags.of_table(TABLE)
+    articles.get(pk=article.pk)
+    killed_after_commit(elsewhere, lambda: retitle(article))
+    with stricter():
+        assert resolver().bump_sync([tag]) == 1
+        assert counters.open_writers(resolver().current_sync([tag]).generations[tag]) == 1
+        until(lambda: is_a_hit(article))
+
+
+def is_a_hit(article: Article) -> bool:
+    assert articles.get(pk=article.pk).title == "New"
+    with statements_seen() as seen:
+        articles.get(pk=article.pk)
+    return not seen
 
 
 def killed_after_commit(elsewhere: Elsewhere, write: Callable[[], object]) -> None:
