@@ -57,6 +57,8 @@ def answer(plan: Plan, standing: Standing, flights: Flights) -> Steps:
             outcome = "miss"
             loaded = yield from _fill(plan, missing, view, standing, flights)
             reason = next((one.refusal for one in loaded if one.refusal), None)
+            if reason is None and generations.being_written(view.generations):
+                reason = "open writer"
             found |= {at: one.value for at, one in zip(missing, loaded, strict=True)}
         return [found[at] for at in range(len(plan.parts))]
     finally:

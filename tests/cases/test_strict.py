@@ -24,6 +24,7 @@ from loom_cache import (
 from loom_cache.exceptions import StoreUnavailable
 from loom_cache.generations import GenerationalDependencyResolver
 from loom_cache.inspection import counters_of
+from loom_cache.metrics import Read, recording
 from loom_cache.testing import caching_in_testcases
 from testproject.news.models import Article, Author
 from tests.cases.conftest import Ask, outcomes, statements
@@ -125,6 +126,12 @@ def test_while_a_writer_is_open_nothing_is_stored_and_afterwards_it_is(
     with outcomes("miss", "hit"):
         ask(articles, "get", pk=article.pk)
         assert ask(articles, "get", pk=article.pk).title == "New"
+
+
+def test_such_a_read_says_why_it_is_not_stored(article: Article, elsewhere: Elsewhere) -> None:
+    with committed_but_not_bumped(elsewhere, lambda: retitle(article)), recording() as events:
+        articles.get(pk=article.pk)
+    assert [one.reason for one in events if isinstance(one, Read)] == ["open writer"]
 
 
 def test_a_writer_that_is_killed_after_its_commit_leaves_nothing_stale(
