@@ -77,8 +77,8 @@ def _unknown_models(where: str, targets: Any, repository: Repository) -> Iterato
 def _too_long(where: str, seconds: float | None, repository: Repository) -> Iterator[CheckMessage]:
     if seconds is not None and seconds > MAX_TTL:
         yield checks.Error(
-            f"The {where} is {seconds} seconds, more than a third of a counter's life.",
-            hint=f"Use {MAX_TTL} seconds at the most.",
+            f"The {where} is {seconds:,} seconds, and nothing is kept so long.",
+            hint=f"Use {MAX_TTL:,.0f} seconds at the most.",
             obj=repository,
             id="loom_cache.E022",
         )

@@ -41,7 +41,7 @@ MEANINGS = {
     "TTL_JITTER": "a number from 0 up to, but not including, 1",
     "STRICT": "True, False, or a list of model labels such as 'shop.article'",
     "IGNORE": "a list of model labels such as 'shop.article'",
-    "NEAR": "None, or a dictionary with the keys MAX_SIZE, MAX_BYTES and MAX_AGE",
+    "NEAR": "left out: this version does not offer it",
     "ENABLED": "True or False",
     "REQUIRE_DEPENDS_ON": "True or False",
     "ASK_BEFORE_WRITES": "True or False",
