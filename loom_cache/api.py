@@ -8,7 +8,7 @@ which loads in the caller's thread and connection and so sees its transaction.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable, Iterator
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar, overload
 
 from django.core.paginator import Page
 from django.db.models import QuerySet
@@ -279,3 +279,24 @@ class ReadingAPI(Generic[Row]):
 
     def __iter__(self) -> Iterator[Row]:
         return iter(self._read("list"))
+
+
+class _Writing:
+    """Stands where a manager has a method that writes: reading is all there is here."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __get__(self, reader: object, owner: type[Any]) -> NoReturn:
+        model = getattr(owner if reader is None else reader, "model", None)
+        name = getattr(model, "__name__", "Model")
+        raise AttributeError(
+            f"{owner.__name__} only reads. Write through the model, as by {name}.objects."
+            f"{self._name}(): what is cached of it is refreshed."
+        )
+
+
+_WRITES = "create get_or_create update_or_create bulk_create bulk_update update delete"
+for _verb in _WRITES.split():
+    for _name in (_verb, f"a{_verb}"):
+        setattr(ReadingAPI, _name, _Writing(_name))

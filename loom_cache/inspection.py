@@ -22,7 +22,7 @@ class Counter:
     model: str
     """Labels of the models that share the table; the table's name if no model does."""
     tag: str
-    """`list`, `id:7`, `where:author_id:3`, or `*` for the table's own."""
+    """`list`, `id:7`, `where:author_id:3` (or `[counts]`), or `*` for the table's own."""
     generation: int
     bumps: int
     """Since it was seeded, modulo 32,768."""
@@ -160,7 +160,11 @@ def _columns(resolver: GenerationalDependencyResolver, names: Iterable[str]) -> 
     found = [table for table in tables.watched() if keys.safe(table) in parts]
     resolver.learn_sync(found)
     known = (one for table in found for one in resolver.catalogue.of(table).combinations)
-    return {keys.safe(one.name): ",".join(one.columns) for one in known}
+    return {keys.safe(one.name): ",".join(one.columns) + _KINDS[one.kind] for one in known}
+
+
+_KINDS = {"rows": "", "later": "[later pages]", "all": "[counts]"}
+"""Which answers are found by these columns: lists that name their rows are what is usual."""
 
 
 def _described(tag: str, generation: int, columns: Mapping[str, str]) -> Counter:

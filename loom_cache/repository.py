@@ -72,7 +72,13 @@ class CachedRepository(ReadingAPI[ModelT]):
             )
         if cls.model is not None and not _is_model(cls.model):
             raise _names_no_model(cls)
+        if isinstance(cls.version, bool) or not isinstance(cls.version, int | str):
+            raise ConfigurationError(
+                f"{cls.__qualname__}.version is a {type(cls.version).__name__}; it is the number "
+                f"or text that abandons older entries when it changes. Call a method otherwise."
+            )
         if declared is not None:
+            _check_model(cls, declared.model)
             cls.model = declared.model
         elif cls.model is None:
             cls.model = _model_of_bases(cls)
@@ -228,6 +234,16 @@ def _names_no_model(cls: type) -> ConfigurationError:
         f"{name} names no model; write `class {name}(CachedRepository[Article])`, or give it "
         f"`model` (a class) or `queryset`."
     )
+
+
+def _check_model(cls: type, model: type[models.Model]) -> None:
+    """That the queryset is one of the model in `CachedRepository[Article]`, if it names one."""
+    named = _model_of_bases(cls)
+    if named is not None and not issubclass(model, named):
+        raise ConfigurationError(
+            f"{cls.__qualname__} is a CachedRepository[{named.__name__}], and its queryset is of "
+            f"{model.__name__}; name the same model."
+        )
 
 
 def _spelled_elsewhere(base: QuerySet[Any]) -> bytes:

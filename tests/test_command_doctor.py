@@ -142,7 +142,7 @@ def test_a_server_that_is_down_is_an_error_with_a_cure() -> None:
         said = failing()
     assert "error The store of entries and counters does not answer" in said
     assert "Cure: Start the server, or correct LOCATION" in said
-    assert said.endswith("1 error, 0 warnings.")
+    assert said.endswith("1 error, 0 warnings. What is marked as an error has to be mended.")
 
 
 @pytest.mark.parametrize("password", ["open-sesame", "wrong-word"])

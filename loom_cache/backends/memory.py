@@ -130,7 +130,9 @@ class MemoryStore:
                 if number is None:
                     self._drop(key)
                 else:
-                    self._put(key, number + counters.BUMP, expires)
+                    inside = number & counters.OPEN_MASK  # it ends with the last of their leases
+                    ends = self._area(key)[key][1] if inside else expires
+                    self._put(key, number + counters.BUMP, ends)
             counted = [_number(self._get(key, now)) for key in reads]
             return Moved(existed, counted, self.incarnation)
 

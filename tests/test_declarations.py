@@ -1,0 +1,44 @@
+"""Mistakes in declaring or using a repository are told where they are made, with the cure."""
+
+import pytest
+
+from loom_cache import CachedRepository
+from loom_cache.exceptions import ConfigurationError
+from testproject.news.models import Article, Author
+
+
+class Articles(CachedRepository[Article]):
+    model = Article
+
+
+@pytest.mark.parametrize("name", ["create", "acreate", "update", "adelete", "bulk_create"])
+def test_who_writes_through_a_repository_is_told_where_to_write(name: str) -> None:
+    for reader in (Articles(), Articles().filter(pk=1)):
+        with pytest.raises(AttributeError, match=rf"only reads.*Article\.objects\.{name}\(\)"):
+            getattr(reader, name)
+        assert not hasattr(reader, name)
+
+
+def test_a_repository_may_have_a_method_of_that_name() -> None:
+    class Renaming(Articles):
+        def update(self) -> str:
+            return "mine"
+
+    assert Renaming().update() == "mine"
+
+
+def test_a_queryset_of_another_model_than_the_one_named_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match=r"CachedRepository\[Article\].*queryset is of Au"):
+
+        class Wrong(CachedRepository[Article]):
+            queryset = Author.objects.all()
+
+
+def test_a_version_that_is_a_method_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match=r"Versioned\.version is a function"):
+
+        class Versioned(CachedRepository[Article]):
+            model = Article
+
+            def version(self) -> int:  # type: ignore[override]
+                return 1
