@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from loom_cache import counters
-from loom_cache.backends.redis import RedisCache, operations
+from loom_cache.backends.redis import RedisCache, links, operations
 from loom_cache.backends.redis.operations import Operation
 from loom_cache.deadlines import Allowance
 from loom_cache.exceptions import StoreUnavailable
@@ -224,6 +224,26 @@ async def test_a_server_that_has_been_a_replica_is_another(fragile: RedisServer)
         names.append((await cache.fetch(["a"])).incarnation)
     assert len({*names, theirs}) == 4
     assert fragile.run_id == run_id
+
+
+async def test_a_connection_that_lasts_learns_that_the_server_has_another_history(
+    fragile: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has when its first replica comes, or when it was one for a while."""
+    with RedisServer().start(tcp=True) as leader:
+        cache = RedisCache(url=leader.url)
+        before = {(await cache.fetch(["a"])).incarnation, cache.fetch_sync(["a"]).incarnation}
+        fragile.follow(leader)
+        assert {
+            (await cache.fetch(["a"])).incarnation,
+            cache.fetch_sync(["a"]).incarnation,
+        } == before
+        monkeypatch.setattr(links, "NAME_HOLDS", -1.0)
+        after = {(await cache.fetch(["a"])).incarnation, cache.fetch_sync(["a"]).incarnation}
+        new = RedisCache(url=f"{leader.url}?client_name=new")
+        assert after == {new.fetch_sync(["a"]).incarnation} != before
+        assert [await cache.holds("a"), cache.holds_sync("a")] == [False, False]
+        fragile.lead()
 
 
 async def test_where_info_is_forbidden_a_name_is_left_in_the_store(fragile: RedisServer) -> None:

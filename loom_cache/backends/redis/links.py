@@ -23,6 +23,10 @@ from loom_cache.backends.redis.operations import (
     who_else,
 )
 
+NAME_HOLDS = 60.0
+"""Seconds."""
+_WHO = pack(WHO)
+
 
 class Asked:
     """A request on its way in an event loop."""
@@ -41,7 +45,23 @@ class Asked:
         self.timer = timer
 
 
-class AsyncLink:
+class _Named:
+    """Knows which life of the server is behind it. It asks again now and then, in the same write as
+    what is asked anyway: a server may get another history while a connection lasts."""
+
+    _incarnation = ""
+    _named_at = 0.0
+
+    def _note_life(self, answers: Sequence[Any]) -> bool:
+        """Whether the server says which life it is."""
+        self._named_at = time.monotonic()
+        name = life(answers)
+        if name is not None:
+            self._incarnation = name
+        return name is not None
+
+
+class AsyncLink(_Named):
     """One connection of one event loop."""
 
     def __init__(self, connection: Any, name_key: str, era: Callable[[], int]) -> None:
@@ -51,13 +71,15 @@ class AsyncLink:
         # redis-py before version 8 has the same under another name.
         self._has_data = getattr(connection, "can_read", None) or connection.can_read_destructive
         self._name_key = name_key
-        self._incarnation = ""
 
     async def exchange(self, batch: Sequence[Asked]) -> None:
         """Send every request of the batch in one write, and give each its answer."""
         if not await self._is_ready():
             await self._connect()
-        await self._send(b"".join([asked.data for asked in batch]))
+        again = time.monotonic() - self._named_at > NAME_HOLDS
+        await self._send(b"".join([_WHO if again else b"", *[asked.data for asked in batch]]))
+        if again:
+            self._note_life([await self._read() for _ in WHO])
         for asked in batch:
             values = [await self._read() for _ in range(asked.count)]
             if not asked.future.done():
@@ -99,9 +121,8 @@ class AsyncLink:
             await asyncio.get_running_loop().run_in_executor(None, tls.get)
         await connecting.resolved(getattr(connection, "host", None), getattr(connection, "port", 0))
         await connection.connect()
-        self._incarnation = life(await self._ask(WHO)) or left_name(
-            await self._ask(who_else(self._name_key))
-        )
+        if not self._note_life(await self._ask(WHO)):
+            self._incarnation = left_name(await self._ask(who_else(self._name_key)))
 
     async def _ask(self, commands: Sequence[Command]) -> list[Any]:
         await self._send(pack(commands))
@@ -117,7 +138,7 @@ class AsyncLink:
             return error
 
 
-class SyncLink:
+class SyncLink(_Named):
     """One connection, used by one thread at a time."""
 
     def __init__(self, connection: Any, name_key: str, era: Callable[[], int]) -> None:
@@ -126,13 +147,16 @@ class SyncLink:
         self._era = 0
         self._is_connected = False
         self._name_key = name_key
-        self._incarnation = ""
 
     def exchange(self, commands: Sequence[Command], deadline: float) -> Reply:
         """The answers to `commands`. `deadline` is in terms of the monotonic clock."""
         if not self._is_ready():
             self._connect(deadline)
-        return Reply(self._incarnation, self._ask(commands, deadline))
+        if time.monotonic() - self._named_at <= NAME_HOLDS:
+            return Reply(self._incarnation, self._ask(commands, deadline))
+        answers = self._ask([*WHO, *commands], deadline)
+        self._note_life(answers[: len(WHO)])
+        return Reply(self._incarnation, answers[len(WHO) :])
 
     def drop(self) -> None:
         self._is_connected = False
@@ -155,9 +179,8 @@ class SyncLink:
         connection.socket_timeout = connection.socket_connect_timeout = left(deadline)
         connecting.in_time(connection.connect, left(deadline), undo=self.drop)
         self._is_connected = True
-        self._incarnation = life(self._ask(WHO, deadline)) or left_name(
-            self._ask(who_else(self._name_key), deadline)
-        )
+        if not self._note_life(self._ask(WHO, deadline)):
+            self._incarnation = left_name(self._ask(who_else(self._name_key), deadline))
 
     def _ask(self, commands: Sequence[Command], deadline: float) -> list[Any]:
         self._limit(deadline)
