@@ -93,13 +93,13 @@ def test_a_combination_learnt_while_a_writer_of_the_same_process_publishes_is_no
         request = steps.send(drivers._do(request, asking))
     publish = resolver.publish_sync
 
-    def after_the_reader(tags: Sequence[str], reads: Sequence[str] = ()) -> Any:
+    def after_the_reader(*published: Any) -> Any:
         monkeypatch.undo()
         asked: Any = request
         with suppress(StopIteration):
             while True:
                 asked = steps.send(drivers._do(asked, asking))
-        return publish(tags, reads)
+        return publish(*published)
 
     monkeypatch.setattr(resolver, "publish_sync", after_the_reader)
     with transaction.atomic():
