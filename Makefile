@@ -14,7 +14,6 @@ INSTALLED := .venv/.installed
 BENCH_BIN := .venv-bench/bin
 BENCH_INSTALLED := .venv-bench/.installed
 OPERATIONS ?= 30000
-SECONDS ?= 15
 DEBIAN_SERVERS := redis-server postgresql
 
 # What depends on the database runs on PostgreSQL too; the first run is on SQLite.
@@ -52,7 +51,7 @@ test-long: $(INSTALLED) services
 		$(BIN)/python -m pytest -s -p no:cacheprovider $(WITH_DATABASE)
 
 # SECONDS of it: what lies in the store, damaged and forged, read as a reader would.
-SECONDS ?= 600
+fuzz: SECONDS ?= 600
 fuzz: $(INSTALLED)
 	@$(BIN)/python -m tests.fuzz --seconds $(SECONDS)
 
@@ -77,6 +76,7 @@ bench-hit-rate: services $(BENCH_INSTALLED)
 	@$(BENCH_BIN)/python -m benchmarks.hit_rate --operations $(OPERATIONS) $(if $(WRITE),--write $(WRITE))
 
 # Ten minutes: SECONDS for each library in each mode. WRITE=docs/torture.md writes the page about it.
+torture: SECONDS ?= 15
 torture: services $(BENCH_INSTALLED)
 	@$(BENCH_BIN)/python -m tests.torture --seconds $(SECONDS) $(if $(WRITE),--write $(WRITE))
 
