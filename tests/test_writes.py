@@ -12,8 +12,9 @@ from django.test import override_settings
 from django.test.utils import isolate_apps
 
 from loom_cache import sql, tables, tags
+from loom_cache.pending import Pending
 from loom_cache.tags import Change, Changes
-from loom_cache.writes import Pending, changes_of
+from loom_cache.writes import changes_of
 from testproject.news.models import Article, Author, Comment
 from tests.library.models import Book, Country, Day, Loan, Place, Reader, Seat, Shelf, Shop
 

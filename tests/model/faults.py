@@ -22,6 +22,7 @@ from django.db.models import QuerySet
 from loom_cache import (
     entries,
     generations,
+    pending,
     permission,
     prefetches,
     reading,
@@ -216,7 +217,7 @@ def bumps_come_before_the_commit() -> Iterator[None]:
 @fault("transact")
 def release_forgets() -> Iterator[None]:
     """What was done in a savepoint is forgotten when it is released."""
-    with patch.object(writes.Pending, "release", writes.Pending.roll_back_to):
+    with patch.object(pending.Pending, "release", pending.Pending.roll_back_to):
         yield
 
 
@@ -224,10 +225,10 @@ def release_forgets() -> Iterator[None]:
 def rollback_to_a_savepoint_forgets_what_came_before() -> Iterator[None]:
     """It forgets the outer part of the transaction instead of the inner one."""
 
-    def rolling_back(pending: writes.Pending, name: str | None) -> None:
+    def rolling_back(pending: pending.Pending, name: str | None) -> None:
         pending._layers[0][1].clear()
 
-    with patch.object(writes.Pending, "roll_back_to", rolling_back):
+    with patch.object(pending.Pending, "roll_back_to", rolling_back):
         yield
 
 
