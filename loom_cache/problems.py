@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import math
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, get_type_hints
 from urllib.parse import parse_qs, urlsplit
@@ -275,12 +276,20 @@ def _of_aliases(config: CacheConfig) -> Iterator[Problem]:
             serializing[name] = _serializes(options)
         except ConfigurationError as error:
             if config.location is not None:
-                yield _bad_location("has an option that cannot be used", str(error))
+                yield _bad_location("has an option that cannot be used", _of_option(str(error)))
                 return  # every alias has it
             yield Problem(
                 "loom_cache.E011", f"The cache alias {name!r} cannot be used.", str(error)
             )
     yield from _of_serializers(config, serializing)
+
+
+def _of_option(fault: str) -> str:
+    """In words of somebody who wrote an address, and made no connection."""
+    unknown = re.search(r"unexpected keyword argument ('\w+')", fault)
+    if unknown is None:
+        return fault
+    return f"Remove {unknown[1]} from its query: redis-py's connections have no such option."
 
 
 def _serializes(options: Mapping[str, Any]) -> bool:
