@@ -8,6 +8,7 @@ import sys
 import threading
 from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -15,6 +16,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from loom_cache import counters
+from loom_cache.backends import Lease
 from loom_cache.backends.redis import RedisCache, links, operations
 from loom_cache.backends.redis.operations import Operation
 from loom_cache.deadlines import Allowance
@@ -394,6 +396,7 @@ async def test_a_server_that_takes_no_writes_is_unavailable_for_bumps(fragile: R
 
 async def test_the_commands_that_the_documentation_names_are_enough(fragile: RedisServer) -> None:
     named = "mget set unlink scan eval incrby exists expire get del time info".split()
+    named += "zadd zrem zcard zrange zremrangebyscore pexpireat".split()  # for STRICT
     fragile.client.acl_setuser(
         "loom",
         enabled=True,
@@ -412,6 +415,13 @@ async def test_the_commands_that_the_documentation_names_are_enough(fragile: Red
     assert await cache.holds("loom:n")
     fragile.client.rpush("loom:list", "x")
     assert await cache.bump(["loom:list"]) == 1
+    writing = partial(Lease, counter="loom:t", writers="loom:w", writer="me", seconds=30)
+    cache.take_sync([writing("open")])
+    [[(writer, left)]] = cache.writers_sync(["loom:w"])
+    assert (writer, left > 29) == ("me", True)
+    for step in ("seed", "bump", "close"):
+        assert cache.bump_and_read_sync([], [], leases=[writing(step)]).existed == 1
+    assert cache.writers_sync(["loom:w"]) == [[]]
     await cache.clear_prefix("loom:")
     assert fragile.keys() == 0
     cache.disconnect_sync()
