@@ -90,9 +90,9 @@ def _not_bumped(lost: Callable[[str], bool]) -> Iterator[None]:
     publish = GenerationalDependencyResolver.publish_sync
 
     def publishing(
-        resolver: GenerationalDependencyResolver, tags: Sequence[str], reads: Sequence[str] = ()
+        resolver: GenerationalDependencyResolver, tags: Sequence[str], *more: Any
     ) -> Any:
-        return publish(resolver, [tag for tag in tags if not lost(tag)], reads)
+        return publish(resolver, [tag for tag in tags if not lost(tag)], *more)
 
     with patch.object(GenerationalDependencyResolver, "publish_sync", publishing):
         yield
