@@ -46,6 +46,7 @@ test-postgresql: $(INSTALLED)
 test-long: export LOOM_TEST_ALL = 1
 test-long: $(INSTALLED) services
 	@LOOM_MODEL_STEPS=$(MODEL_STEPS) $(BIN)/python -m pytest -s tests/model
+	@LOOM_MODEL_STEPS=$(MODEL_STEPS) LOOM_MODEL_STRICT=1 $(BIN)/python -m pytest -s tests/model/test_model.py
 	@$(BIN)/python -m pytest --ignore tests/model
 	@LOOM_TEST_DB=postgresql LOOM_TEST_STORE=redis LOOM_MODEL_STEPS=$(MODEL_STEPS) \
 		$(BIN)/python -m pytest -s -p no:cacheprovider $(WITH_DATABASE)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -101,6 +102,7 @@ class World:
                 "MISSING_TTL": 300,
                 "TIMEOUT": 10,
                 "WRITE_TIMEOUT": 10,
+                "STRICT": os.environ.get("LOOM_MODEL_STRICT") == "1",
             }
         )
         self._settings.enable()
