@@ -15,8 +15,8 @@ pytestmark = pytest.mark.django_db(transaction=True, databases=["default", TWIN]
 
 
 def test_no_answer_is_ever_stale(world: World) -> None:
-    """LOOM_MODEL_STEPS says how many steps; LOOM_MODEL_SEED where to begin. With LOOM_MODEL_STRICT=1
-    every model is strict."""
+    """LOOM_MODEL_STEPS says how many steps, LOOM_MODEL_SEED where to begin; LOOM_MODEL_STRICT=1
+    makes every model strict."""
     steps = int(os.environ.get("LOOM_MODEL_STEPS", "120"))
     seed = int(os.environ.get("LOOM_MODEL_SEED", "1"))
     try:
