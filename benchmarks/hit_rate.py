@@ -11,28 +11,22 @@ loom_cache has given a stale answer, or if another has as high a hit rate.
 from __future__ import annotations
 
 import json
-import os
-import platform
-import subprocess
 import sys
 from argparse import ArgumentParser, Namespace
-from contextlib import ExitStack, suppress
-from importlib.metadata import version
-from itertools import islice
+from contextlib import ExitStack
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 import psycopg
 
 from benchmarks import trace
+from benchmarks.conversation import Conversation
 from benchmarks.libraries import LIBRARIES, TRUTH
-from benchmarks.replay import PREPARE, REDIS, Outcome
+from benchmarks.replay import PREPARE, Outcome
 from benchmarks.report import Comparison
+from benchmarks.servers import Servers, machine
 from tests.services.postgres import NAME, PostgresServer
 from tests.services.redis import RedisServer
 
-ROOT = Path(__file__).resolve().parent.parent
 OPERATIONS = 30_000
 FEWEST = 10
 """With fewer there is no write to measure."""
@@ -77,11 +71,8 @@ Measured with {versions}, on {machine}.
 class Benchmark:
     """The servers that run, and what is to be replayed on them."""
 
-    def __init__(
-        self, postgres: PostgresServer, redis: RedisServer, *, seed: int, operations: int
-    ) -> None:
-        self._postgres = postgres
-        self._redis = redis
+    def __init__(self, servers: Servers, *, seed: int, operations: int) -> None:
+        self._servers = servers
         self._seed = seed
         self._operations = operations
 
@@ -95,100 +86,42 @@ class Benchmark:
             for done in range(0, self._operations, TURN):
                 _progress(done, self._operations)
                 for name, run in runs.items():
-                    found[name] += run.outcomes(min(TURN, self._operations - done))
+                    found[name] += _outcomes(run, min(TURN, self._operations - done))
         _progress(self._operations, self._operations)
         return found
 
     def contents(self, library: str) -> dict[str, str]:
         """A digest of each table as the library's run has left it."""
-        with self._connected(_database_of(library)) as database:
+        with self._servers.connected(_database_of(library)) as database:
             named = "SELECT tablename FROM pg_tables WHERE tablename LIKE 'news%' ORDER BY 1"
             return {
                 table: _digest(database, table)
                 for (table,) in database.execute(named.encode()).fetchall()
             }
 
-    def versions(self) -> str:
-        """Of everything that takes part."""
-        packages = [one.package for one in LIBRARIES.values() if one.package is not None]
-        named = [f"{name} {version(name)}" for name in dict.fromkeys([*packages, "Django"])]
-        with self._connected("postgres") as server:
-            postgres = f"PostgreSQL {server.info.server_version // 10_000}"
-        redis = f"Redis {self._redis.client.info('server')['redis_version']}"
-        return ", ".join([*named, f"Python {platform.python_version()}", postgres, redis])
-
     def _prepare(self) -> None:
         """Give every library the same database."""
         with self._run(PREPARE, NAME):
             pass
-        with self._connected("postgres") as server:
-            for library in LIBRARIES:
-                made = f'CREATE DATABASE "{_database_of(library)}" TEMPLATE {NAME}'
-                server.execute(made.encode())
+        self._servers.copy(map(_database_of, LIBRARIES))
 
-    def _replaying(self, library: str) -> Run:
+    def _replaying(self, library: str) -> Conversation:
         return self._run(library, _database_of(library))
 
-    def _run(self, what: str, database: str) -> Run:
+    def _run(self, what: str, database: str) -> Conversation:
         options = {"database": database, "seed": self._seed, "operations": self._operations}
         own = list(LIBRARIES).index(what) if what in LIBRARIES else 0
-        environment = {
-            **os.environ,
-            **self._postgres.environment(),
-            REDIS: f"{self._redis.url}?db={own}",
-        }
-        return Run(what, [f"--{name}={value}" for name, value in options.items()], environment)
-
-    def _connected(self, database: str) -> psycopg.Connection:
-        place = self._postgres.settings(database)
-        return psycopg.connect(
-            host=place["HOST"],
-            port=place["PORT"],
-            user=place["USER"],
-            dbname=place["NAME"],
-            autocommit=True,
+        return Conversation(
+            what,
+            "benchmarks.replay",
+            [what, *(f"--{name}={value}" for name, value in options.items())],
+            self._servers.environment(own),
         )
 
 
-class Run:
-    """A process that replays the trace for one library, as far as it is told."""
-
-    def __init__(self, what: str, options: list[str], environment: dict[str, str]) -> None:
-        self._what = what
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "benchmarks.replay", what, *options],
-            cwd=ROOT,
-            env=environment,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-
-    def outcomes(self, number: int) -> list[Outcome]:
-        """Those of the next `number` operations."""
-        asked, answered = self._process.stdin, self._process.stdout
-        assert asked is not None
-        assert answered is not None
-        with suppress(BrokenPipeError):  # it has ended: then there are too few lines
-            asked.write(f"{number}\n")
-            asked.flush()
-        lines = list(islice(answered, number))
-        if len(lines) < number:
-            raise SystemExit(f"The run of {self._what} ended early; it says why above.")
-        return [Outcome(**json.loads(line)) for line in lines]
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._process.communicate()  # closes its input, which ends it, and waits
-        if error is None and self._process.returncode != 0:
-            raise SystemExit(f"The run of {self._what} has failed; it says why above.")
+def _outcomes(run: Conversation, number: int) -> list[Outcome]:
+    """Those of the next `number` operations."""
+    return [Outcome(**json.loads(line)) for line in run.ask(str(number), answers=number)]
 
 
 def _progress(done: int, of: int) -> None:
@@ -232,7 +165,7 @@ def document(comparison: Comparison, operations: list[trace.Operation], versions
         turn=TURN,
         remarks="\n".join(remarks),
         versions=versions,
-        machine=f"{os.cpu_count()} cores ({platform.machine()})",
+        machine=machine(),
     )
 
 
@@ -251,9 +184,10 @@ def main() -> None:
     given = _arguments()
     operations = trace.operations(given.seed, given.operations)
     with PostgresServer().start() as postgres, RedisServer().start() as redis:
-        benchmark = Benchmark(postgres, redis, seed=given.seed, operations=given.operations)
+        servers = Servers(postgres, redis)
+        benchmark = Benchmark(servers, seed=given.seed, operations=given.operations)
         comparison = Comparison(operations, measure(benchmark))
-        versions = benchmark.versions()
+        versions = servers.versions(one.package for one in LIBRARIES.values())
     print(comparison.table())
     if given.write is not None:
         given.write.write_text(document(comparison, operations, versions))

@@ -10,7 +10,6 @@ what was answered, and at which cost, is printed as JSON, one operation a line.
 from __future__ import annotations
 
 import json
-import os
 import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Sequence
@@ -20,18 +19,14 @@ from itertools import islice
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
-import django
-from django.conf import settings
-
 from benchmarks import trace
+from benchmarks.configured import configure
 from benchmarks.libraries import LIBRARIES, Uncached
 
 if TYPE_CHECKING:
     from benchmarks.newsroom import Sources
 
 PREPARE = "prepare"
-REDIS = "BENCH_REDIS"
-"""The variable that says where Redis is."""
 
 
 @dataclass(frozen=True)
@@ -76,18 +71,6 @@ class Replay:
     def _count(self, execute: Callable[..., Any], *arguments: Any) -> Any:
         self._statements += 1
         return execute(*arguments)
-
-
-def configure(library: Uncached, database: str) -> None:
-    """Set Django up with the example site's models, this library, and nothing else."""
-    settings.configure(
-        INSTALLED_APPS=["benchmarks.apps.NewsConfig", *library.apps],
-        DATABASES={"default": {"ENGINE": "django.db.backends.postgresql", "NAME": database}},
-        DEFAULT_AUTO_FIELD="django.db.models.BigAutoField",
-        USE_TZ=True,
-        **library.settings(os.environ[REDIS]),
-    )
-    django.setup()
 
 
 def prepare(seed: int) -> None:
