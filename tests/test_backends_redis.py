@@ -19,6 +19,7 @@ from loom_cache import counters
 from loom_cache.backends import Lease
 from loom_cache.backends.redis import RedisCache, links, operations
 from loom_cache.backends.redis.operations import Operation
+from loom_cache.backends.redis.server import MAX_BATCH
 from loom_cache.deadlines import Allowance
 from loom_cache.exceptions import StoreUnavailable
 from tests.services.certificates import for_localhost
@@ -101,6 +102,18 @@ async def test_what_is_asked_in_one_turn_shares_a_connection(server: RedisServer
     answers = await asyncio.gather(*[cache.fetch([str(number)]) for number in range(300)])
     assert [answer.values for answer in answers] == [[b"%d" % number] for number in range(300)]
     assert server.connections == before + 1
+
+
+async def test_what_is_too_much_for_one_write_goes_out_over_several_connections(
+    server: RedisServer,
+) -> None:
+    cache = opened(server)
+    before = server.connections
+    number = 2 * MAX_BATCH + 1
+    await cache.store([(str(one), b"%d" % one, 10.0) for one in range(number)])
+    answers = await asyncio.gather(*[cache.fetch([str(one)]) for one in range(number)])
+    assert [answer.values for answer in answers] == [[b"%d" % one] for one in range(number)]
+    assert server.connections == before + 3
 
 
 async def test_aliases_of_one_server_share_a_connection(server: RedisServer) -> None:

@@ -21,6 +21,8 @@ from loom_cache.backends.redis.operations import Command, Reply
 
 MAX_CONNECTIONS = 32
 """Connections per event loop, and as many for everything synchronous in a process."""
+MAX_BATCH = 500
+"""Requests in one write: the last has to wait until the first has been answered."""
 
 
 class AsyncClient:
@@ -76,11 +78,12 @@ class AsyncClient:
 
     async def _serve(self) -> None:
         task, self._starting = self._starting, None
-        batch = [asked for asked in self._waiting if not asked.future.done()]
-        self._waiting = []
+        waiting = [asked for asked in self._waiting if not asked.future.done()]
+        batch, self._waiting = waiting[:MAX_BATCH], waiting[MAX_BATCH:]
         if task is None or not batch:
             return
         self._batches[task] = batch
+        self._send_soon()  # what is too much for one write
         link = self._idle.pop() if self._idle else self._link()
         try:
             await link.exchange(batch)
