@@ -8,6 +8,7 @@ import sys
 import textwrap
 from collections.abc import Callable, Iterator
 from decimal import Decimal
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from loom_cache.codec import (
 )
 from loom_cache.codec.layout import Entry, GroupHeader, ValuesHeader
 from loom_cache.codec.own import registration_of, unregister_type
+from loom_cache.codec.values import pack
 from loom_cache.exceptions import ConfigurationError, UnsupportedValue
 from tests.fieldapp import models as m
 from tests.fieldapp.install import field_app  # noqa: F401
@@ -367,6 +369,7 @@ def fail(_value: object) -> Any:
 UNDOING: list[tuple[Callable[[Any], Any], Callable[[Any], Any], str]] = [
     (fail, Money.of_data, "encode, .*own.Money, raised ZeroDivisionError: by zero"),
     (lambda money: money, Money.of_data, "gives a value of the same type"),
+    (lambda money: range(3), Money.of_data, "gives a range; give its text, or its ends"),
     (lambda money: Bag(), Money.of_data, "What encode gave for .* is of type .*Bag"),
     (lambda money: [money], Money.of_data, "What encode gave for .* is nested more than"),
     (Money.as_data, fail, "does not undo encode .*ZeroDivisionError"),
@@ -410,6 +413,23 @@ def test_a_decode_that_fails_later_is_a_miss() -> None:
     for error in (ZeroDivisionError(), KeyError("a"), StopIteration(), ImportError()):
         failing[:] = [error]
         assert_missed(entries)
+
+
+@pytest.mark.parametrize("endless", [range(10**18), ip_network("::/8"), ip_network("0.0.0.0/0")])
+def test_no_decode_is_given_what_it_would_not_come_to_the_end_of(endless: Any) -> None:
+    """Forged: billions of items to whoever writes `Kind(*parts)`, in a few bytes."""
+    given: list[Any] = []
+
+    def decode(data: Any) -> Money:
+        given.append(data)
+        return PRICE
+
+    register_type(Money, encode=Money.as_data, decode=decode)
+    registration = registration_of(Money)
+    assert registration is not None
+    with pytest.raises(ValueError, match="it is made of a"):
+        registration.restore(0, pack(endless, "a value", 0, careful=False))
+    assert given == []
 
 
 def test_every_flipped_bit_of_a_registered_value_is_a_miss_or_an_answer() -> None:

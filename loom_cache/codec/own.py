@@ -7,6 +7,7 @@ a registration that is gone, or has changed, are therefore unreadable: a miss, n
 from __future__ import annotations
 
 import hashlib
+import ipaddress
 import types
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -58,6 +59,11 @@ class Registration:
                 f"{where} cannot be stored: encode, as registered for {_path(self.kind)}, gives "
                 f"a value of the same type; give what it is made of."
             )
+        if isinstance(plain, _ENDLESS):
+            raise UnsupportedValue(
+                f"{where} cannot be stored: encode, as registered for {_path(self.kind)}, gives a "
+                f"{type(plain).__name__}; give its text, or its ends."
+            )
         return pack(plain, f"What encode gave for {where}", depth + 1, careful)
 
     def _not_given_back(self, where: str, reason: str) -> str:
@@ -69,6 +75,8 @@ class Registration:
     def restore(self, depth: int, packed: Any) -> Any:
         """See values.restore."""
         plain = restore(packed, depth + 1)
+        if isinstance(plain, _ENDLESS):
+            raise ValueError(f"it is made of a {type(plain).__name__}")
         try:
             value = self.decode(plain)
         except Exception as error:
@@ -77,6 +85,10 @@ class Registration:
             raise ValueError(f"it gives a {_path(type(value))}")
         return value
 
+
+_ENDLESS: Final = (range, ipaddress.IPv4Network, ipaddress.IPv6Network)
+"""A few stored bytes that are billions of items to a `decode` such as `lambda parts: Kind(*parts)`,
+which somebody who can write to the store would like."""
 
 _registrations: Final[dict[type, Registration]] = {}
 
