@@ -313,13 +313,18 @@ def is_over_in_driver(connection: Connection) -> bool:
     return connection.vendor == "sqlite" and _open_in_driver(connection) is False
 
 
+_IDLE, _BROKEN = 0, 4
+"""What PostgreSQL's drivers say of a connection that is in no transaction, and of one that is lost:
+its server ends the transaction, and what was sent outside of any it may still do."""
+
+
 def _open_in_driver(connection: Connection) -> bool | None:
     """None where the driver does not tell."""
     with suppress(Error), connection.wrap_database_errors:  # it is closed
         if connection.vendor == "sqlite":
             return bool(connection.connection.in_transaction)
         if connection.vendor == "postgresql":
-            return bool(connection.connection.info.transaction_status)  # 0 is "idle"
+            return connection.connection.info.transaction_status not in (_IDLE, _BROKEN)
     return None
 
 

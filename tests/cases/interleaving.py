@@ -3,7 +3,10 @@ stops until the test lets it go on. Nothing here waits for a time to pass."""
 
 from __future__ import annotations
 
+import os
+import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -11,7 +14,7 @@ from typing import Any, Self, TypeVar
 from unittest.mock import patch
 
 import pytest
-from django.db import connections, transaction
+from django.db import OperationalError, connections, models, transaction
 
 from loom_cache import GenerationalDependencyResolver
 
@@ -140,3 +143,50 @@ def stopped_before(verb: str, gate: Gate, *, alias: str = "default") -> Iterator
 
     with connections[alias].execute_wrapper(wrapper):
         yield
+
+
+@contextmanager
+def statement_that_lost_its_connection(
+    elsewhere: Elsewhere, write: Callable[[], object], row: models.Model
+) -> Iterator[None]:
+    """During the block `write`, a statement of another thread about the row, has raised since its
+    connection broke, and the server (PostgreSQL) knows nothing of it. Afterwards it is committed."""
+    with transaction.atomic():
+        list(type(row)._default_manager.select_for_update().filter(pk=row.pk))
+        place, pid = elsewhere.do(_socket_and_process)
+        done = elsewhere.begin(write)
+        _wait_for(lambda: _waits_for_a_lock(pid))
+        with place:
+            place.shutdown(socket.SHUT_RDWR)
+        with pytest.raises(OperationalError):
+            done.result(PATIENCE)
+        yield
+    _wait_for(lambda: _is_gone(pid))
+
+
+def _socket_and_process() -> tuple[socket.socket, int]:
+    connections["default"].ensure_connection()
+    server = connections["default"].connection.pgconn
+    return socket.socket(fileno=os.dup(server.socket)), server.backend_pid
+
+
+def _waits_for_a_lock(pid: int) -> bool:
+    return _found("wait_event_type = 'Lock' AND pid = %s", pid)
+
+
+def _is_gone(pid: int) -> bool:
+    """The server ends a process that cannot tell what it has done."""
+    return not _found("pid = %s", pid)
+
+
+def _found(condition: str, *params: int) -> bool:
+    with connections["default"].cursor() as cursor:
+        cursor.execute(f"SELECT pid FROM pg_stat_activity WHERE {condition}", params)
+        return cursor.fetchone() is not None
+
+
+def _wait_for(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        if time.monotonic() > deadline:
+            raise TimeoutError("It did not come to that.")

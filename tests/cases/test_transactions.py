@@ -29,6 +29,7 @@ from tests.cases.interleaving import (
     Gate,
     committed_but_not_bumped,
     elsewhere,
+    statement_that_lost_its_connection,
     stopped_after,
 )
 from tests.library.models import Country, Letter
@@ -816,6 +817,17 @@ def test_a_connection_that_breaks_inside_a_transaction_leaves_no_state_behind(
     with outcomes("miss", "hit"):
         assert title_of(ask, article) == title_of(ask, article) == "Old"
     retitle(article)
+    assert title_of(ask, article) == "New"
+
+
+@pytest.mark.usefixtures("postgresql")
+def test_a_statement_of_its_own_that_is_done_after_its_connection_broke_is_published(
+    ask: Ask, article: Article, elsewhere: Elsewhere
+) -> None:
+    kept(ask, article)
+    with statement_that_lost_its_connection(elsewhere, lambda: retitle(article), article):
+        pass
+    assert Article.objects.get(pk=article.pk).title == "New"
     assert title_of(ask, article) == "New"
 
 
