@@ -66,6 +66,13 @@ class Writer:
             self._is_over = True
         return Leaving(self.name, self.tables)
 
+    def abandon(self) -> None:
+        """It cannot be told whether the transaction is over, nor will it be: stay for one lease
+        more, in which the database should have come to an end with it."""
+        self.renew()
+        with self._lock:
+            self._is_over = True
+
     @property
     def is_over(self) -> bool:
         return self._is_over

@@ -318,6 +318,18 @@ _IDLE, _BROKEN = 0, 4
 its server ends the transaction, and what was sent outside of any it may still do."""
 
 
+def is_lost(connection: Connection) -> bool:
+    """Whether the connection is broken, and nobody here has closed it. Asked after an error."""
+    closed = connection.connection is None or connection.closed_in_transaction
+    if closed or connection.vendor == "sqlite":
+        return False
+    if connection.vendor == "postgresql":
+        return bool(connection.connection.info.transaction_status == _BROKEN)
+    with suppress(Error), connection.wrap_database_errors:
+        return not connection.is_usable()
+    return True
+
+
 def _open_in_driver(connection: Connection) -> bool | None:
     """None where the driver does not tell."""
     with suppress(Error), connection.wrap_database_errors:  # it is closed

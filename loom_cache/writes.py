@@ -72,6 +72,10 @@ class _Writes:
             previous = None  # it found rows that nobody had locked
         if statement.control is not None:
             self._follow_savepoints(connection, statement, failed=done.error is not None)
+        if done.error is not None and (
+            statement.control == "commit" or not _waits_for_commit(connection)
+        ):
+            _abandon_if_lost(connection)
         changes = changes_of(
             statement, done.params, many=done.many, vendor=connection.vendor, previous=previous
         )
@@ -119,6 +123,7 @@ class _Writes:
 
     def committed(self, connection: Connection, *, failed: bool) -> None:
         if failed:  # it may have happened; what is pending stays until rollback or close
+            _abandon_if_lost(connection)
             bump(_with_neighbours(_pending(connection).changes()))
             if connection.connection is None or connection.closed_in_transaction:
                 _forget(connection)
@@ -211,6 +216,15 @@ def _leave(connection: Connection) -> Leaving | None:
         return None
     writer, pending.writer = pending.writer, None
     return writer.leave()
+
+
+def _abandon_if_lost(connection: Connection) -> None:
+    """What was sent over a connection that has broken may be committed after this process was told
+    so: the database does it when it has waited for its locks. Its writer is not let out."""
+    pending = _pending_of(connection)
+    if pending is not None and pending.writer is not None and watch.is_lost(connection):
+        writer, pending.writer = pending.writer, None
+        writer.abandon()
 
 
 def _asked_before(

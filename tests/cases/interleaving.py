@@ -146,21 +146,30 @@ def stopped_before(verb: str, gate: Gate, *, alias: str = "default") -> Iterator
 
 
 @contextmanager
-def statement_that_lost_its_connection(
-    elsewhere: Elsewhere, write: Callable[[], object], row: models.Model
+def write_that_lost_its_connection(
+    elsewhere: Elsewhere, yonder: Elsewhere, write: Callable[[], object], row: models.Model
 ) -> Iterator[None]:
-    """During the block `write`, a statement of another thread about the row, has raised since its
-    connection broke, and the server (PostgreSQL) knows nothing of it. Afterwards it is committed."""
-    with transaction.atomic():
+    """During the block what one thread wrote has raised, since its connection broke while it waited
+    for the row, which the other has locked. The server (PostgreSQL) does not know that, and has
+    done it afterwards."""
+
+    @transaction.atomic
+    def lock() -> None:
         list(type(row)._default_manager.select_for_update().filter(pk=row.pk))
+        gate.stop_here()
+
+    with Gate() as gate:
+        locking = yonder.begin(lock)
+        gate.wait_until_reached()
         place, pid = elsewhere.do(_socket_and_process)
-        done = elsewhere.begin(write)
+        writing = elsewhere.begin(write)
         _wait_for(lambda: _waits_for_a_lock(pid))
         with place:
             place.shutdown(socket.SHUT_RDWR)
         with pytest.raises(OperationalError):
-            done.result(PATIENCE)
+            writing.result(PATIENCE)
         yield
+    locking.result(PATIENCE)
     _wait_for(lambda: _is_gone(pid))
 
 

@@ -28,12 +28,21 @@ from loom_cache.metrics import Read, recording
 from loom_cache.testing import caching_in_testcases
 from testproject.news.models import Article, Author
 from tests.cases.conftest import Ask, outcomes, statements
-from tests.cases.interleaving import PATIENCE, Elsewhere, committed_but_not_bumped, elsewhere
+from tests.cases.interleaving import (
+    PATIENCE,
+    Elsewhere,
+    committed_but_not_bumped,
+    elsewhere,
+    write_that_lost_its_connection,
+    yonder,
+)
 from tests.services.redis import RedisServer
 
-__all__ = ["elsewhere"]
+__all__ = ["elsewhere", "yonder"]
 
 pytestmark = pytest.mark.django_db(transaction=True)
+
+postgresql = pytest.mark.skipif(connection.vendor != "postgresql", reason="PostgreSQL's own")
 
 TABLE = "news_article"
 
@@ -342,6 +351,43 @@ def test_inspect_shows_the_open_writers(article: Article) -> None:
         retitle(article)
         listing = counters_of(["news.Article"])
     assert [one.open_writers for one in listing.shown if one.tag == "*"] == [1]
+
+
+@postgresql
+def test_a_statement_that_is_done_after_its_connection_broke_leaves_nothing_stale(
+    ask: Ask, article: Article, elsewhere: Elsewhere, yonder: Elsewhere
+) -> None:
+    with write_that_lost_its_connection(elsewhere, yonder, lambda: retitle(article), article):
+        assert ask(articles, "first").title == "Old"
+    assert Article.objects.get(pk=article.pk).title == "New"
+    assert ask(articles, "first").title == "New"
+
+
+@postgresql
+def test_a_commit_that_is_done_after_its_connection_broke_leaves_nothing_stale(
+    ask: Ask, article: Article, elsewhere: Elsewhere, yonder: Elsewhere
+) -> None:
+    """It waited, to check a foreign key, for who had locked the row."""
+    other = Author.objects.create(name="Grace")
+
+    @transaction.atomic
+    def write() -> None:
+        Article.objects.filter(pk=article.pk).update(author=other, title="New")
+
+    with write_that_lost_its_connection(elsewhere, yonder, write, other):
+        assert ask(articles, "first").title == "Old"
+    assert Article.objects.get(pk=article.pk).title == "New"
+    assert ask(articles, "first").title == "New"
+
+
+@postgresql
+def test_a_writer_that_may_still_commit_goes_out_with_its_lease(
+    article: Article, elsewhere: Elsewhere, yonder: Elsewhere, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(leases, "LEASE", 0.3)
+    with write_that_lost_its_connection(elsewhere, yonder, lambda: retitle(article), article):
+        elsewhere.do(connections.close_all)
+    until(lambda: is_a_hit(article))
 
 
 # Leases. ----------------------------------------------------------------------------------------

@@ -29,12 +29,13 @@ from tests.cases.interleaving import (
     Gate,
     committed_but_not_bumped,
     elsewhere,
-    statement_that_lost_its_connection,
     stopped_after,
+    write_that_lost_its_connection,
+    yonder,
 )
 from tests.library.models import Country, Letter
 
-__all__ = ["elsewhere"]
+__all__ = ["elsewhere", "yonder"]
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.both_ways]
 
@@ -822,10 +823,10 @@ def test_a_connection_that_breaks_inside_a_transaction_leaves_no_state_behind(
 
 @pytest.mark.usefixtures("postgresql")
 def test_a_statement_of_its_own_that_is_done_after_its_connection_broke_is_published(
-    ask: Ask, article: Article, elsewhere: Elsewhere
+    ask: Ask, article: Article, elsewhere: Elsewhere, yonder: Elsewhere
 ) -> None:
     kept(ask, article)
-    with statement_that_lost_its_connection(elsewhere, lambda: retitle(article), article):
+    with write_that_lost_its_connection(elsewhere, yonder, lambda: retitle(article), article):
         pass
     assert Article.objects.get(pk=article.pk).title == "New"
     assert title_of(ask, article) == "New"
