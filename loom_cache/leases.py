@@ -15,6 +15,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 from weakref import WeakSet
 
 from loom_cache import tags
@@ -121,11 +122,11 @@ class _Renewal:
     def follow(self, writer: Writer) -> None:
         with self._lock:
             self._writers.add(writer)
-            if self._thread is None:
-                self._thread = threading.Thread(
-                    target=self._run, name="loom_cache-leases", daemon=True
-                )
-                self._thread.start()
+            if self._thread is None or not self._thread.is_alive():
+                thread = threading.Thread(target=self._run, name="loom_cache-leases", daemon=True)
+                with suppress(RuntimeError):  # at the end of a process; then Writer.stay() renews
+                    thread.start()
+                    self._thread = thread
 
     def _run(self) -> None:
         pause = threading.Event()

@@ -107,15 +107,21 @@ class Breaker:
         with self._lock:
             was_closed, self.closed = self.closed, False
             if self._thread is None or not self._thread.is_alive():
-                self._thread = threading.Thread(
-                    target=self._probe, name="loom_cache-probe", daemon=True
-                )
-                self._thread.start()
+                self._start_probing()
         if was_closed:
             logger.warning(
                 "%s Until it is back, reads go to the database and invalidations are queued.",
                 error or "An invalidation of the cache was interrupted.",
             )
+
+    def _start_probing(self) -> None:
+        thread = threading.Thread(target=self._probe, name="loom_cache-probe", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError:  # at the end of a process: nobody would find out that it is back
+            self.closed = not self._lost
+        else:
+            self._thread = thread
 
     def _probe(self) -> None:
         since = monotonic()

@@ -5,7 +5,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from functools import partialmethod
 from typing import Any
 
@@ -557,3 +557,36 @@ def test_all_that_a_writer_asks_takes_no_longer_than_its_timeout(
     publishing.publish_sync({"news_article": change}, resolver)
     assert had == [1.5, 0.5]
     assert resolver.breaker.has_lost
+
+
+# Where no thread can be started: at the end of a process, or beyond a limit. ----------------------
+
+
+@contextmanager
+def no_threads() -> Iterator[None]:
+    def refuse(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't create new thread at interpreter shutdown")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        yield
+
+
+def test_without_threads_what_is_lost_is_queued_and_lands_once_there_are_some(
+    store: Store, breaker: Breaker
+) -> None:
+    with no_threads():
+        breaker.lose([ROW], DOWN)
+    assert (breaker.queued, breaker.closed) == (1, False)
+    breaker.lose([OTHER], DOWN)
+    _probing_has_ended(breaker)
+    assert (breaker.queued, breaker.closed) == (0, True)
+    assert sorted(store.asked[-1]) == sorted([ROW, OTHER])
+
+
+def test_without_threads_failed_reads_do_not_turn_the_cache_off(breaker: Breaker) -> None:
+    """Nobody would find out that the store is back."""
+    with no_threads():
+        for _ in range(FAILURES_TO_OPEN):
+            breaker.failed(DOWN)
+    assert breaker.closed

@@ -1,6 +1,7 @@
 """Strict models: a read that starts after a COMMIT sees it, whatever becomes of the writer."""
 
 import logging
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -507,6 +508,23 @@ def test_a_write_goes_on_where_the_store_cannot_be_told_and_says_so_once(
     assert Article.objects.get(pk=article.pk).title == "Newer"
     until(lambda: resolver().breaker.closed)
     assert articles.get(pk=article.pk).title == "Newer"
+
+
+def test_a_write_goes_on_where_no_thread_can_be_started(
+    article: Article, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As at the end of a process."""
+
+    def refuse(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't create new thread at interpreter shutdown")
+
+    monkeypatch.setattr(leases, "_renewal", leases._Renewal())
+    with monkeypatch.context() as patch, transaction.atomic():
+        patch.setattr(threading.Thread, "start", refuse)
+        retitle(article)
+        assert open_writers() == 1
+    assert open_writers() == 0
+    assert articles.get(pk=article.pk).title == "New"
 
 
 @pytest.mark.django_db(transaction=False)
