@@ -287,8 +287,10 @@ def test_the_end_of_refusals_is_said_once_they_have_ceased(
 
 PROCESS = """
 import os
+from loom_cache import resilience
 from loom_cache.exceptions import StoreUnavailable
 from loom_cache.resilience import Breaker
+resilience.PROBES = (3600,)  # before the end
 up = False
 def land(lost):
     if not up:
