@@ -271,10 +271,10 @@ def _carry_out(
     if statement.sets:
         state.isolation = None
     _record(statement, connection)
-    if statement.writes:
-        _publish("executing", connection, statement, params, many=many)
     error: BaseException | None = None
     try:
+        if statement.writes:
+            _publish("executing", connection, statement, params, many=many)
         result = execute(text, params, many, context)
         _record_asked(statement, params, connection)
         state.has_written = state.has_written or (statement.writes and in_transaction(connection))

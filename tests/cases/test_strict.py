@@ -304,6 +304,21 @@ def test_a_statement_that_fails_leaves_nobody_in(article: Article) -> None:
     assert open_writers() == 0
 
 
+def test_a_statement_that_is_interrupted_before_it_runs_leaves_nobody_in(
+    article: Article, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    open_sync = GenerationalDependencyResolver.open_sync
+
+    def interrupted(*args: Any) -> None:
+        open_sync(*args)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(GenerationalDependencyResolver, "open_sync", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        retitle(article)
+    assert open_writers() == 0
+
+
 def test_a_connection_that_is_closed_in_a_transaction_leaves_nobody_in(
     article: Article, elsewhere: Elsewhere
 ) -> None:
