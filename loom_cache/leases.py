@@ -37,6 +37,7 @@ class Writer:
         self.name = _new_name()
         self.tables: frozenset[str] = frozenset()
         self._resolver = resolver
+        self._process = os.getpid()
         self._renewed = time.monotonic()
         self._is_over = False
         self._lock = threading.Lock()
@@ -61,8 +62,11 @@ class Writer:
             if not self._is_over:
                 self._ask(self.tables)
 
-    def leave(self) -> Leaving:
-        """What the store is to be told now that the transaction is over."""
+    def leave(self) -> Leaving | None:
+        """What the store is to be told now that the transaction is over; nothing in a forked child,
+        which has inherited the connection, but not what its parent does over it."""
+        if self._process != os.getpid():
+            return None
         with self._lock:
             self._is_over = True
         return Leaving(self.name, self.tables)

@@ -1,11 +1,13 @@
 """Strict models: a read that starts after a COMMIT sees it, whatever becomes of the writer."""
 
 import logging
+import os
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 from django.conf import settings
@@ -21,6 +23,7 @@ from loom_cache import (
     tables,
     tags,
     watch,
+    writes,
 )
 from loom_cache.exceptions import StoreUnavailable
 from loom_cache.generations import GenerationalDependencyResolver
@@ -436,6 +439,33 @@ def test_who_has_gone_out_does_not_come_in_again(article: Article) -> None:
     resolver().publish_sync([], [], writer.leave())
     writer.renew()
     assert open_writers() == 0
+
+
+def test_a_forked_child_lets_nobody_out(article: Article, store: str) -> None:
+    """It closes the connection that it has inherited, whatever its parent does over it."""
+    if store == "memory":
+        pytest.skip("a child has a memory of its own")
+    with transaction.atomic():
+        retitle(article)
+        writer = writes._pending(connections["default"]).writer
+        assert writer is not None
+        with writer._lock:  # of a thread that is just renewing it
+            child = os.fork()
+            if child == 0:
+                end_child()
+        assert os.waitpid(child, 0)[1] == 0
+        assert open_writers() == 1
+    assert open_writers() == 0
+
+
+def end_child() -> NoReturn:
+    signal.alarm(5)
+    status = 1
+    try:
+        writes._forget(connections["default"])
+        status = 0
+    finally:
+        os._exit(status)
 
 
 def test_a_process_that_was_suspended_comes_in_again_before_it_commits(
