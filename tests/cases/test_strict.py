@@ -237,6 +237,20 @@ def test_a_counter_that_was_lost_is_seeded_with_its_open_writers(article: Articl
     assert open_writers_seen_by_a_reader() == 0
 
 
+@pytest.mark.parametrize("value", ["9" * 19, "9223372036854775807", "-5", "x", ""])
+def test_a_counter_that_holds_nonsense_is_seeded_anew(
+    ask: Ask, article: Article, value: str
+) -> None:
+    store = resolver()
+    key = store._counters.full_key(tags.of_table(TABLE))
+    store.open_sync("alive", [TABLE], 30)
+    store._counters.store_sync([(key, value.encode(), 600)])
+    assert open_writers_seen_by_a_reader() == 1
+    assert ask(articles, "get", pk=article.pk).title == "Old"
+    retitle(article)
+    assert ask(articles, "get", pk=article.pk).title == "New"
+
+
 def forget_counters() -> None:
     store = resolver()._counters
     store.remove_sync(store.scan_sync(store.full_key("g:")))

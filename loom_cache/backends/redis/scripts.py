@@ -120,16 +120,19 @@ local function counter()
   return valid and value
 end
 local existed = counter()
+local counts = existed
 if existed then
   local open_before = tonumber(string.sub(existed, -7)) % 128
   local delta = open - open_before + (moved and tonumber(ARGV[6]) or 0)
   local done = delta == 0 or redis.pcall('INCRBY', KEYS[1], delta)
-  if type(done) == 'table' and done.err then redis.call('DEL', KEYS[1]) end
-elseif step == 'open' or step == 'seed' then
-  redis.call('SET', KEYS[1], string.format('%.0f', (now - ARGV[4]) * 4194304))
-  redis.call('INCRBY', KEYS[1], open)
-else
+  counts = not (type(done) == 'table' and done.err)
+end
+if not counts then
   redis.call('DEL', KEYS[1])
+  if step == 'open' or step == 'seed' then
+    redis.call('SET', KEYS[1], string.format('%.0f', (now - ARGV[4]) * 4194304))
+    redis.call('INCRBY', KEYS[1], open)
+  end
 end
 if open > 0 then
   local last = redis.call('ZRANGE', KEYS[2], -1, -1, 'WITHSCORES')[2]
