@@ -142,6 +142,7 @@ def _switching(connection: Connection, original: Callable[..., None]) -> Callabl
         if not autocommit:
             _remember(connection)
             _enter(connection)
+        _publish("before", connection)
         original(autocommit, *args, **kwargs)
         _publish("before", connection)
 

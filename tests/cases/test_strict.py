@@ -500,6 +500,29 @@ def test_a_process_that_was_suspended_comes_in_again_before_it_commits(
     assert opened == [True, True]
 
 
+def test_a_process_that_was_suspended_comes_in_again_before_autocommit_is_turned_on(
+    article: Article, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SQLite commits then."""
+    if connection.vendor != "sqlite":
+        pytest.skip("SQLite's own")
+    monkeypatch.setattr(leases, "RENEWAL", 3600)
+    opened = []
+    open_sync = GenerationalDependencyResolver.open_sync
+
+    def opening(*args: Any) -> None:
+        opened.append(not watch.is_over_in_driver(connection))
+        open_sync(*args)
+
+    monkeypatch.setattr(GenerationalDependencyResolver, "open_sync", opening)
+    transaction.set_autocommit(False)
+    retitle(article)
+    monkeypatch.setattr(leases, "LEASE", 0.0)
+    transaction.set_autocommit(True)
+    assert opened[:2] == [False, True]  # a transaction begins with its first statement
+    assert open_writers() == 0
+
+
 def test_whoever_comes_next_removes_a_writer_whose_time_is_over() -> None:
     store = resolver()
     tag = tags.of_table(TABLE)
