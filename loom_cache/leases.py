@@ -16,6 +16,8 @@ import threading
 import time
 from collections.abc import Iterable
 from contextlib import suppress
+from contextvars import Context
+from functools import partial
 from weakref import WeakSet
 
 from loom_cache import tags
@@ -127,7 +129,8 @@ class _Renewal:
         with self._lock:
             self._writers.add(writer)
             if self._thread is None or not self._thread.is_alive():
-                thread = threading.Thread(target=self._run, name="loom_cache-leases", daemon=True)
+                target = partial(Context().run, self._run)  # no deadline of whoever starts it
+                thread = threading.Thread(target=target, name="loom_cache-leases", daemon=True)
                 with suppress(RuntimeError):  # at the end of a process; then Writer.stay() renews
                     thread.start()
                     self._thread = thread

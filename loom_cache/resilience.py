@@ -12,6 +12,8 @@ import logging
 import os
 import threading
 from collections.abc import Callable, Iterable, Mapping
+from contextvars import Context
+from functools import partial
 from itertools import chain, repeat
 from time import monotonic
 
@@ -115,7 +117,10 @@ class Breaker:
             )
 
     def _start_probing(self) -> None:
-        thread = threading.Thread(target=self._probe, name="loom_cache-probe", daemon=True)
+        # In a context of its own: threads may inherit that of the read or write (Python 3.14 has an
+        # option, which is on without a GIL), and with it the deadline that has just run out.
+        target = partial(Context().run, self._probe)
+        thread = threading.Thread(target=target, name="loom_cache-probe", daemon=True)
         try:
             thread.start()
         except RuntimeError:  # at the end of a process: nobody would find out that it is back

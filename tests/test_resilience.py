@@ -6,6 +6,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from contextvars import copy_context
 from functools import partialmethod
 from typing import Any
 
@@ -559,6 +560,27 @@ def test_all_that_a_writer_asks_takes_no_longer_than_its_timeout(
     publishing.publish_sync({"news_article": change}, resolver)
     assert had == [1.5, 0.5]
     assert resolver.breaker.has_lost
+
+
+def test_the_probing_does_not_inherit_a_deadline(
+    breaker: Breaker, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Threads inherit the context where Python has no GIL."""
+    start = threading.Thread.start
+
+    def start_in_this_context(thread: threading.Thread) -> None:
+        here, run = copy_context(), thread.run
+        monkeypatch.setattr(thread, "run", lambda: here.run(run))
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", start_in_this_context)
+    store.on_request = lambda: waited.append(deadlines.limited(1.0))
+    waited: list[float] = []
+    with deadlines.Allowance(0.0):
+        breaker.lose([ROW], DOWN)
+    store.was_asked(1)
+    _probing_has_ended(breaker)
+    assert waited == [1.0]
 
 
 # Where no thread can be started: at the end of a process, or beyond a limit. ----------------------
