@@ -23,6 +23,7 @@ from django.db.models import (
     F,
     Max,
     Min,
+    Model,
     OrderBy,
     OuterRef,
     Q,
@@ -291,5 +292,19 @@ def _spelled_steps(query: CachedQuery[Any]) -> Iterator[str]:
 
 
 def _spelled(name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> str:
-    given = [*map(repr, args), *(f"{key}={value!r}" for key, value in kwargs.items())]
+    given = [*map(_shown, args), *(f"{key}={_shown(value)}" for key, value in kwargs.items())]
     return f"{name}({', '.join(given)})"
+
+
+def _shown(value: Any) -> str:
+    """As repr(), but of an instance its key: nothing else is in it for `__str__` to show."""
+    if isinstance(value, Model):
+        return f"{value._meta.object_name}(pk={_shown(value.pk)})"
+    if type(value) is list:
+        return f"[{', '.join(map(_shown, value))}]"
+    if type(value) is tuple:
+        return f"({', '.join(map(_shown, value))}{',' * (len(value) == 1)})"
+    if type(value) is Q:
+        children = ", ".join(map(_shown, value.children))
+        return f"<Q: {'NOT ' * value.negated}({value.connector}: {children})>"
+    return repr(value)

@@ -223,6 +223,24 @@ def test_verifying_neither_reads_the_cache_nor_fills_it() -> None:
 # Wrong entries. -----------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("within", [lambda one: one, lambda one: [one], lambda one: Q(author=one)])
+def test_instances_in_a_question_are_shown_by_their_keys(within: Callable[[Author], Any]) -> None:
+    """Of one that has nothing else `__str__` cannot be asked; it might read the database."""
+
+    def refuse(author: Author) -> str:
+        raise ZeroDivisionError
+
+    author = Author.objects.get(pk=ONE)
+    given = within(author)
+    query = {
+        Q: lambda: articles.filter(given),
+        list: lambda: articles.filter(author__in=given),
+    }.get(type(given), lambda: articles.filter(author=given))()
+    list(query)
+    with patch.object(Author, "__str__", refuse):
+        assert verify().right == 1
+
+
 def test_a_wrong_entry_is_shown_as_code_with_both_answers_and_is_an_error() -> None:
     article()
     list(articles.filter(author_id=ONE).order_by("pk")[:2])
