@@ -241,6 +241,14 @@ def test_instances_in_a_question_are_shown_by_their_keys(within: Callable[[Autho
         assert verify().right == 1
 
 
+@pytest.mark.parametrize("kind", [Articles, Author])
+def test_what_the_projects_own_classes_raise_is_no_error_of_the_command(kind: type) -> None:
+    list(articles.filter(author=Author.objects.get(pk=ONE)))
+    with patch.object(kind, "__init__", side_effect=RuntimeError("There is no tenant.")):
+        report = verify()
+    assert report.not_verifiable == {"its question cannot be read": 1}
+
+
 def test_a_wrong_entry_is_shown_as_code_with_both_answers_and_is_an_error() -> None:
     article()
     list(articles.filter(author_id=ONE).order_by("pk")[:2])
