@@ -40,7 +40,7 @@ class Writer:
         self.tables: frozenset[str] = frozenset()
         self._resolver = resolver
         self._process = os.getpid()
-        self._renewed = time.monotonic()
+        self._renewed = _now()
         self._is_over = False
         self._lock = threading.Lock()
 
@@ -56,7 +56,8 @@ class Writer:
     def stay(self) -> None:
         """Come in again if the lease might not outlast what is done next: this process may have
         been suspended."""
-        if time.monotonic() - self._renewed > LEASE / 2:
+        ages = [now - then for now, then in zip(_now(), self._renewed, strict=True)]
+        if max(ages) > LEASE / 2:
             self.renew()
 
     def renew(self) -> None:
@@ -88,7 +89,7 @@ class Writer:
         breaker = self._resolver.breaker
         if breaker.has_lost:
             return
-        now = time.monotonic()
+        now = _now()
         try:
             self._resolver.open_sync(self.name, names, LEASE)
             self._renewed = now
@@ -100,6 +101,11 @@ class Writer:
                     ", ".join(sorted(names)),
                 )
             breaker.lose(map(tags.of_table, names), error)
+
+
+def _now() -> tuple[float, float]:
+    """By two clocks: one may stand still while the machine sleeps, the other be put back."""
+    return time.monotonic(), time.time()
 
 
 def _new_name() -> str:

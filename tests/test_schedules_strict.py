@@ -81,7 +81,7 @@ class World(ordinary.World):
             if value & OPEN_MASK:
                 del store._counters[key]
         for writer in self.writers:
-            writer._renewed = LONG_AGO
+            writer._renewed = LONG_AGO, LONG_AGO
         yield from ()
 
 

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, NoReturn
+from unittest.mock import Mock
 
 import pytest
 from django.conf import settings
@@ -498,6 +499,26 @@ def test_a_process_that_was_suspended_comes_in_again_before_it_commits(
         retitle(article)
         monkeypatch.setattr(leases, "LEASE", 0.0)  # so long ago it was
     assert opened == [True, True]
+
+
+def test_a_machine_that_slept_has_its_writers_come_in_again_before_they_commit(
+    article: Article, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On Linux the monotonic clock stands still meanwhile."""
+    monkeypatch.setattr(leases, "RENEWAL", 3600)
+    opened = []
+    open_sync = GenerationalDependencyResolver.open_sync
+
+    def opening(*args: Any) -> None:
+        opened.append(args)
+        open_sync(*args)
+
+    monkeypatch.setattr(GenerationalDependencyResolver, "open_sync", opening)
+    with transaction.atomic():
+        retitle(article)
+        slept = time.time() + 3600
+        monkeypatch.setattr(leases, "time", Mock(wraps=time, time=lambda: slept))
+    assert len(opened) == 2
 
 
 def test_a_process_that_was_suspended_comes_in_again_before_autocommit_is_turned_on(
