@@ -34,6 +34,9 @@ class Bump:
 Event = Read | Bump
 Subscriber = Callable[[Event], object]
 
+MOST_TOTALS = 10_000
+"""Different ones; a reason may repeat what code of the project's own has said."""
+
 _subscribers: list[Subscriber] = []
 _totals: Counter[tuple[str, ...]] = Counter()
 _recordings: ContextVar[tuple[list[Event], ...]] = ContextVar("loom_cache.recordings", default=())
@@ -60,13 +63,17 @@ def recording() -> Iterator[list[Event]]:
 
 
 def totals() -> dict[tuple[str, ...], int]:
-    """Reads of this process by (label, outcome, reason or "")."""
+    """Reads of this process by (label, outcome, reason or ""); the reason is "..." beyond
+    MOST_TOTALS."""
     return dict(_totals)
 
 
 def emit(event: Event) -> None:
     if isinstance(event, Read):
-        _totals[event.label, event.outcome, event.reason or ""] += 1
+        counted = (event.label, event.outcome, event.reason or "")
+        if len(_totals) >= MOST_TOTALS and counted not in _totals:
+            counted = (event.label, event.outcome, "...")
+        _totals[counted] += 1
     for events in _recordings.get():
         events.append(event)
     for subscriber in _subscribers:
