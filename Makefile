@@ -1,4 +1,4 @@
-# make demo | test | test-long | torture | fuzz | serve | lint | bench-hit-rate | clean: each needs Python 3.11+ with pip, and nothing else.
+# make demo | test | test-long | torture | fuzz | serve | lint | bench | bench-quick | bench-hit-rate | clean: each needs Python 3.11+ with pip, and nothing else.
 
 PYTHON ?= $(shell for name in python3 python3.14 python3.13 python3.12 python3.11; do \
 	$$name -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$name && break; \
@@ -21,7 +21,7 @@ WITH_DATABASE := tests/cases tests/peers tests/model/test_model.py tests/test_co
 	tests/test_command.py tests/test_command_verify.py tests/test_demo.py tests/test_site.py tests/test_writes.py
 MODEL_STEPS ?= 20000
 
-.PHONY: demo test test-long torture fuzz test-sqlite test-postgresql serve lint format bench-hit-rate clean services
+.PHONY: demo test test-long torture fuzz test-sqlite test-postgresql serve lint format bench bench-quick bench-hit-rate clean services
 
 demo: $(INSTALLED)
 	@$(BIN)/python manage.py demo
@@ -71,6 +71,17 @@ serve: $(INSTALLED)
 	@echo "The news is at http://$(ADDRESS):$(PORT)/ (stop with Ctrl-C)."
 	@case "$$LOOM_CACHE_LOCATION" in memory:*) echo "Its cache is in the server's memory, so writes of other processes show late: name a Redis in LOOM_CACHE_LOCATION to share one.";; esac
 	@exec $(BIN)/uvicorn testproject.asgi:application --host $(ADDRESS) --port $(PORT) --log-level warning
+
+# Some minutes, more with more ROUNDS; LARGEST=1000000 fills a million entries. WRITE=docs/benchmarks.md writes
+# the page about it: do that while the machine has nothing else to do.
+bench: ROUNDS ?= 15
+bench: LARGEST ?= 100000
+bench: services $(BENCH_INSTALLED)
+	@$(BENCH_BIN)/python -m benchmarks.speed --rounds $(ROUNDS) --largest $(LARGEST) $(if $(WRITE),--write $(WRITE))
+
+# What is counted alone: round trips and SQL statements.
+bench-quick: services $(BENCH_INSTALLED)
+	@$(BENCH_BIN)/python -m benchmarks.speed --quick
 
 # WRITE=docs/hit-rate.md writes the page about it.
 bench-hit-rate: services $(BENCH_INSTALLED)
