@@ -4,13 +4,14 @@ the next time. Whatever depends on who asks, or when, is worked out anew at ever
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, Final, Generic, TypeVar
 from uuid import UUID
 
 V = TypeVar("V")
 
 MOST: Final = 10_000
-"""Kept in each memo; then it begins anew, which costs less than to know what is oldest."""
+"""Kept in each memo; the oldest go first."""
 LONGEST: Final = 200
 """Characters of a text that is worth keeping."""
 
@@ -27,9 +28,10 @@ class Memo(Generic[V]):
         _memos.append(self)
 
     def keep(self, key: Hashable, value: V) -> None:
-        if len(self._known) >= MOST:
-            self._known.clear()
         self._known[key] = value
+        while len(self._known) > MOST:
+            with suppress(RuntimeError):  # another thread was quicker
+                self._known.pop(next(iter(self._known)), None)
 
     def clear(self) -> None:
         self._known.clear()

@@ -108,7 +108,7 @@ def _may_be_valid(entry: Entry, part: Part, view: View) -> bool:
     return (
         entry.incarnation == view.incarnation
         and all(tag in made_under for tag in part.required)
-        and all(made_under.get(tag, now) == now for tag, now in view.generations.items())
+        and all(view.generations.get(tag, made) == made for tag, made in made_under.items())
     )
 
 
