@@ -56,7 +56,7 @@ class _Writes:
     def executing(
         self, connection: Connection, statement: sql.Statement, params: Any, *, many: bool
     ) -> None:
-        _open_strict_tables(connection, statement, params, many)
+        _open_strict_tables(connection, statement)
         columns: list[str] = []
         if watch.keeps_what_it_reads(connection):
             columns = _columns_asked_for(connection, statement, params, many)
@@ -178,15 +178,12 @@ def _columns_asked_for(
     return columns if introspection.has_columns(connection, target, columns) else []
 
 
-def _open_strict_tables(
-    connection: Connection, statement: sql.Statement, params: Any, many: bool
-) -> None:
+def _open_strict_tables(connection: Connection, statement: sql.Statement) -> None:
     """Before the first write to each: from now on nobody stores anything of it."""
     resolver = generations.resolver()
     if not tables.strict() or resolver is None or _is_never_committed(connection):
         return
-    written = changes_of(statement, params, many=many, vendor=connection.vendor)
-    names = tables.strict().intersection(written)
+    names = tables.strict().intersection(_tables_of(statement))
     if names:
         pending = _pending(connection)
         pending.writer = pending.writer or Writer(resolver)
@@ -263,12 +260,26 @@ def changes_of(
     if statement.reach == "everything":
         return {name: Change(unknown=True) for name in tables.among(tables.watched())}
     changes = _changes_named(statement, params, previous, many=many, vendor=vendor)
-    if statement.deletes:
-        # Of an ignored table too: what hangs on it is not ignored.
-        named = [statement.target] if statement.target else statement.names
-        swept = tables.swept(named, all_keys=statement.cascades)
-        tags.merge(changes, {name: Change(unknown=True) for name in tables.among(swept)})
+    tags.merge(changes, {name: Change(unknown=True) for name in _swept(statement)})
     return changes
+
+
+def _swept(statement: sql.Statement) -> set[str]:
+    """The tables that the database itself changes with it."""
+    if not statement.deletes:
+        return set()
+    # Of an ignored table too: what hangs on it is not ignored.
+    named = [statement.target] if statement.target else statement.names
+    return tables.among(tables.swept(named, all_keys=statement.cascades))
+
+
+def _tables_of(statement: sql.Statement) -> set[str]:
+    """The tables that changes_of() names, before there is anything to say about their rows."""
+    if statement.reach == "everything":
+        return tables.among(tables.watched())
+    if statement.target is None:
+        return tables.touched(statement.names, statement.sources) | _swept(statement)
+    return {statement.target} | _swept(statement)
 
 
 def _changes_named(

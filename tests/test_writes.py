@@ -14,7 +14,7 @@ from django.test.utils import isolate_apps
 from loom_cache import sql, tables, tags
 from loom_cache.pending import Pending
 from loom_cache.tags import Change, Changes
-from loom_cache.writes import changes_of
+from loom_cache.writes import _tables_of, changes_of
 from testproject.news.models import Article, Author, Comment
 from tests.library.models import Book, Country, Day, Loan, Place, Reader, Seat, Shelf, Shop
 
@@ -429,3 +429,30 @@ def test_a_schema_written_into_db_table_is_no_part_of_the_name() -> None:
             db_table = 'archive"."Old_Things'
 
     assert tables.name_of(Elsewhere) == "old_things"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "INSERT INTO news_article (title) VALUES ('a')",
+        "UPDATE news_article SET title = 'a' WHERE id = 1",
+        "UPDATE news_article SET title = 'a'",
+        "DELETE FROM news_author WHERE id = 1",
+        "TRUNCATE news_author CASCADE",
+        "WITH gone AS (DELETE FROM news_comment RETURNING article_id) "
+        "UPDATE news_article SET title = 'a' FROM gone WHERE id = gone.article_id",
+        "UPDATE news_article SET title = 'a'; DELETE FROM news_tag",
+        "MERGE INTO news_article USING news_author ON true WHEN MATCHED THEN DELETE",
+        "ALTER TABLE news_article ADD COLUMN x int",
+        "CALL something()",
+        "SELECT * INTO news_tag FROM news_author",
+        "COPY news_article FROM STDIN",
+    ],
+)
+def test_the_tables_known_before_a_statement_are_those_that_it_turns_out_to_change(
+    text: str,
+) -> None:
+    statement = sql.read(text, vendor="postgresql")
+    changed = changes_of(statement, None, vendor="postgresql")
+    assert changed
+    assert _tables_of(statement) >= changed.keys() & tables.watched().keys()
