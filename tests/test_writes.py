@@ -439,8 +439,7 @@ def test_a_schema_written_into_db_table_is_no_part_of_the_name() -> None:
         "UPDATE news_article SET title = 'a'",
         "DELETE FROM news_author WHERE id = 1",
         "TRUNCATE news_author CASCADE",
-        "WITH gone AS (DELETE FROM news_comment RETURNING article_id) "
-        "UPDATE news_article SET title = 'a' FROM gone WHERE id = gone.article_id",
+        "WITH gone AS (DELETE FROM news_comment RETURNING id) UPDATE news_article SET title = 'a'",
         "UPDATE news_article SET title = 'a'; DELETE FROM news_tag",
         "MERGE INTO news_article USING news_author ON true WHEN MATCHED THEN DELETE",
         "ALTER TABLE news_article ADD COLUMN x int",
