@@ -145,15 +145,21 @@ class _Renewal:
         pause = threading.Event()
         while True:
             pause.wait(RENEWAL)
-            with self._lock:
-                writers = [writer for writer in self._writers if not writer.is_over]
-                self._writers = WeakSet(writers)
-                if not writers:
-                    self._thread = None
-                    return
-            for writer in writers:
-                writer.renew()
-            del writers  # held, one whose connection is gone would be renewed for ever
+            if not self._renew_all():
+                return
+
+    def _renew_all(self) -> bool:
+        """Whether there was anybody. (Nothing here outlives the call: a writer that the thread held
+        while it pauses would be renewed for ever, although its connection is gone.)"""
+        with self._lock:
+            writers = [writer for writer in self._writers if not writer.is_over]
+            self._writers = WeakSet(writers)
+            if not writers:
+                self._thread = None
+                return False
+        for writer in writers:
+            writer.renew()
+        return True
 
 
 _renewal = _Renewal()

@@ -49,6 +49,8 @@ class _Spelled:
     digest: str
     own: tuple[str, ...]
     """Tags of its own table that every such answer has."""
+    refusal: str | None = None
+    """Why it has no key."""
     asked: tuple[tuple[Any, ...], tuple[str, ...]] = ((), ())
     """The tags that were asked for last, and what they were put together from."""
 
@@ -77,7 +79,6 @@ class QueryPlan:
         self.kwargs = {name: keys.freeze(value) for name, value in (kwargs or {}).items()}
         self._alias = query.database
         self._table = tables.name_of(query.model)
-        self._refusal: str | None = None
         self._spell()
 
     def _spell(self) -> None:
@@ -85,6 +86,7 @@ class QueryPlan:
         query = self.query
         verb = "get" if self.operation == "get_or_none" else self.operation
         self.known = known = self._known(verb) or self._spelled(verb)
+        self._refusal = known.refusal
         self.shape = known.shape
         self.parts: Sequence[Part] = (self._part(query.repository.key(known.digest)),)
 
@@ -108,7 +110,7 @@ class QueryPlan:
 
     def _spelled(self, verb: str) -> _Spelled:
         query, repository = self.query, self.query.repository
-        shape = query.shape
+        shape, refusal = query.shape, None
         try:
             identity = self.identity = self.identity or query.identity()
             ending = keys.canonical((verb, *self.args)) + keys.canonical(self.kwargs)
@@ -119,7 +121,7 @@ class QueryPlan:
                 shape = keys.canonical(asking[:-1])  # without the parameters
         except (UnsupportedValue, SynchronousOnlyOperation):
             # The latter: its SQL depends on what the database can do, which a loop cannot ask.
-            self._refusal = "no canonical form"
+            refusal = "no canonical form"
             identity = ending = asked = b""
         table = self._table
         own = [tags.of_table(table)]
@@ -129,6 +131,7 @@ class QueryPlan:
             hints.shape_of(keys.canonical(identity) + shape + ending),
             keys.digest(identity + asked + b"\xc1|" + ending),
             tuple(own),
+            refusal,
         )
 
     def _part(self, key: str) -> Part:

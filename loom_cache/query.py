@@ -4,7 +4,7 @@ a real QuerySet only when the answer has to be loaded."""
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import UUID
 
@@ -120,8 +120,6 @@ class CachedQuery(ReadingAPI[Row]):
 
     def _lookups(self) -> list[Any]:
         """What it prefetches: strings and Prefetch objects."""
-        if not self.steps:
-            return [*self.repository.base_prefetches()]
         steps = (args for method, args, _ in self.steps if method == "prefetch_related")
         given = (lookup for args in steps for lookup in args if lookup is not None)
         return [*self.repository.base_prefetches(), *given]
@@ -148,15 +146,23 @@ class CachedQuery(ReadingAPI[Row]):
         self, method: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]
     ) -> CachedQuery[Any]:
         """The query with one more step; its arguments are out of reach of later changes."""
+        return self._remembered(method, args, kwargs, lambda: self._with_step(method, args, kwargs))
+
+    def _remembered(
+        self,
+        method: str,
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any],
+        make: Callable[[], CachedQuery[Any]],
+    ) -> CachedQuery[Any]:
+        """What `make` gives, or gave when the same step of plain values was taken before."""
         words = None if self.origin is None else memo.words(self.origin, method, args, kwargs)
         known = None if words is None else _steps_known.get(words)
-        if known is None:
-            return self._remembered(words, self._with_step(method, args, kwargs))
-        made = self._copy()
-        made.__dict__.update(known)
-        return made
-
-    def _remembered(self, words: Hashable | None, made: CachedQuery[Any]) -> CachedQuery[Any]:
+        if known is not None:
+            made = self._copy()
+            made.__dict__.update(known)
+            return made
+        made = make()
         made.origin = None
         if words is not None:
             made.origin = object()
@@ -219,16 +225,14 @@ class CachedQuery(ReadingAPI[Row]):
             if bound is not None and bound < 0:
                 raise ValueError("Negative indexing is not supported.")
         bounds = (at.start, at.stop, at.step)
-        words = None if self.origin is None else memo.words(self.origin, "[]", bounds, {})
-        known = None if words is None else _steps_known.get(words)
+        return self._remembered("[]", bounds, {}, lambda: self._with_slice(at))
+
+    def _with_slice(self, at: slice) -> CachedQuery[Any]:
         made = self._copy()
-        if known is not None:
-            made.__dict__.update(known)
-            return made
         made.steps = (*self.steps, ("[]", (at,), {}))
         made.by_row = False
         made._spell("[]", (at,), {})
-        return self._remembered(words, made)
+        return made
 
     def with_alias(self, alias: str | None) -> CachedQuery[Any]:
         made = self._copy()

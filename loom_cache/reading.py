@@ -78,9 +78,8 @@ def _judge(plan: Plan, view: View) -> Generator[Request, Any, dict[int, Any]]:
         for at, data in enumerate(view.entries)
         if (entry := entries.read(data)) is not None and _may_be_valid(entry, plan.parts[at], view)
     }
-    beyond = {tag for entry in stored.values() for tag in entry.generations}.difference(
-        plan.asked()
-    )
+    listed = {tag for entry in stored.values() for tag in entry.generations}
+    beyond = listed.difference(plan.asked())
     if beyond:
         view.add((yield Look([], sorted(beyond))))
         for at, entry in stored.items():

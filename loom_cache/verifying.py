@@ -236,7 +236,7 @@ def _asked_now(plan: AnyPlan) -> Any:
             return Raises(type(error).__qualname__)
         except DatabaseError as error:
             raise NotVerifiable("the database refuses to answer it") from error
-        except Exception as error:
+        except Exception as error:  # what a reader would be told is no mismatch
             raise NotVerifiable(f"asked again, it raises {type(error).__name__}") from error
     if loaded[0].body is None:
         raise NotVerifiable(f"its answer would not be stored now ({loaded[0].refusal})")

@@ -92,7 +92,7 @@ class _Reader:
         from_db, database, attnames = self._from_db, self._database, list(self._attnames)
         try:
             return [from_db(database, attnames, row) for row in rows]
-        except Exception as error:
+        except Exception as error:  # the project's own code, given what was stored: a miss
             raise CorruptEntry(
                 f"{self._label} cannot be made from stored values: {type(error).__name__} in its "
                 f"from_db, __init__ or a receiver of post_init."
@@ -126,7 +126,7 @@ def _by_fields(row: Row, readers: Iterable[tuple[int, Callable[[Any], Any]]]) ->
     for index, reader in readers:
         try:
             values[index] = reader(values[index])
-        except Exception as error:
+        except Exception as error:  # likewise
             raise CorruptEntry(
                 f"{type(error).__name__} in the to_python of the field that wrote a stored value."
             ) from error
@@ -254,7 +254,7 @@ def _tie_prefetched(
 def _queryset_of(member: Any, accessor: str, prefetch: Prefetch[Any] | None) -> QuerySet[Any]:
     try:
         return related_queryset(member, accessor, prefetch)
-    except Exception as error:
+    except Exception as error:  # likewise
         raise CorruptEntry(
             f"{type(error).__name__} in the manager that stored objects were prefetched by."
         ) from error

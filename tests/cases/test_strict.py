@@ -47,7 +47,7 @@ __all__ = ["elsewhere", "yonder"]
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
-postgresql = pytest.mark.skipif(connection.vendor != "postgresql", reason="PostgreSQL's own")
+postgresql = pytest.mark.skipif(connection.vendor != "postgresql", reason="SQLite has no server")
 
 TABLE = "news_article"
 
@@ -171,7 +171,7 @@ def test_who_knows_nothing_of_strict_tables_prolongs_no_lease(
 ) -> None:
     """A process with other settings: STRICT was taken back, or is being rolled out."""
     if store == "memory":
-        pytest.skip("other settings have a memory of their own")
+        pytest.skip("with other settings a store in memory is another one: nobody shares it")
     monkeypatch.setattr(leases, "LEASE", 0.3)
     tag = tags.of_table(TABLE)
     articles.get(pk=article.pk)
@@ -448,6 +448,22 @@ def test_a_lease_is_renewed_as_long_as_the_transaction_lives(
     assert open_writers() == 0
 
 
+def test_a_writer_that_nobody_holds_any_more_is_not_renewed_for_ever(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its connection is gone; the lease is to run out."""
+    monkeypatch.setattr(leases, "RENEWAL", 0.01)
+    renewal = leases._Renewal()
+    monkeypatch.setattr(leases, "_renewal", renewal)
+    renewed = threading.Event()
+    monkeypatch.setattr(leases.Writer, "renew", lambda _writer: renewed.set())
+    writer = leases.Writer(resolver())
+    writer.open([TABLE])
+    assert renewed.wait(PATIENCE)
+    del writer
+    until(lambda: renewal._thread is None)
+
+
 def test_who_has_gone_out_does_not_come_in_again(article: Article) -> None:
     writer = leases.Writer(resolver())
     writer.open([TABLE])
@@ -459,7 +475,7 @@ def test_who_has_gone_out_does_not_come_in_again(article: Article) -> None:
 def test_a_forked_child_lets_nobody_out(article: Article, store: str) -> None:
     """It closes the connection that it has inherited, whatever its parent does over it."""
     if store == "memory":
-        pytest.skip("a child has a memory of its own")
+        pytest.skip("a forked child begins with a memory of its own: there is nobody to let out")
     with transaction.atomic():
         retitle(article)
         writer = writes._pending(connections["default"]).writer
@@ -526,7 +542,7 @@ def test_a_process_that_was_suspended_comes_in_again_before_autocommit_is_turned
 ) -> None:
     """SQLite commits then."""
     if connection.vendor != "sqlite":
-        pytest.skip("SQLite's own")
+        pytest.skip("only SQLite commits when autocommit is turned on")
     monkeypatch.setattr(leases, "RENEWAL", 3600)
     opened = []
     open_sync = GenerationalDependencyResolver.open_sync
