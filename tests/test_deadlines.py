@@ -7,24 +7,11 @@ from typing import Any
 
 import pytest
 
-from loom_cache import deadlines
 from loom_cache.deadlines import Allowance, limited
 from loom_cache.exceptions import StoreUnavailable
+from tests.clock import Clock, clock
 
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 100.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    made = Clock()
-    monkeypatch.setattr(deadlines, "monotonic", made)
-    return made
+__all__ = ["clock"]
 
 
 def test_without_an_allowance_a_request_has_its_own_limit(clock: Clock) -> None:

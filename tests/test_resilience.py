@@ -29,6 +29,9 @@ from loom_cache.exceptions import StoreUnavailable
 from loom_cache.resilience import FAILURES_TO_OPEN, MOST_QUEUED, Breaker
 from loom_cache.steps import Look, Seed
 from loom_cache.tags import Change
+from tests.clock import Clock, clock
+
+__all__ = ["clock"]
 
 PATIENCE = 20.0  # seconds after which a test that would hang fails
 
@@ -450,21 +453,6 @@ def test_an_asynchronous_bump_that_was_cancelled_is_queued(
 
 
 # What one read tells it. ------------------------------------------------------------------------
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 100.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    made = Clock()
-    monkeypatch.setattr(deadlines, "monotonic", made)
-    return made
 
 
 LOOK, SEED = Look(["key"], [ROW]), Seed([ROW])

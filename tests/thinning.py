@@ -79,6 +79,6 @@ def _kept(question: Any, group: Sequence[pytest.Item]) -> Iterable[pytest.Item]:
 
 
 def _way(item: pytest.Item) -> tuple[str, str] | None:
-    params = item.callspec.params  # type: ignore[attr-defined]
+    params = item.callspec.params  # type: ignore[attr-defined]  # of parametrised ones
     asked = next((params[way] for way in _WAYS if way in params), None)
     return None if asked is None else (params["store"], asked)

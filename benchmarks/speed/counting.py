@@ -49,7 +49,7 @@ class Requests:
     def during(self, do: Callable[[], object]) -> int:
         """Commands sent together are one request: there are no more than the server was told of,
         nor than it has read from its sockets. (It reads a long request in several pieces.)"""
-        with self._watching.monitor() as monitor:  # type: ignore[no-untyped-call]
+        with self._watching.monitor() as monitor:  # type: ignore[no-untyped-call]  # redis-py's
             before = self._reads()
             do()
             reads = self._reads() - before - 1

@@ -20,7 +20,7 @@ def profiled(do: Callable[[], object], calls: int) -> list[dict[str, Any]]:
     profiler.enable()
     do()
     profiler.disable()
-    stats: dict[Any, Any] = pstats.Stats(profiler).stats  # type: ignore[attr-defined]
+    stats: dict[Any, Any] = pstats.Stats(profiler).stats  # type: ignore[attr-defined]  # typeshed's
     total = sum(own for _, _, own, _, _ in stats.values())
     found = [
         {

@@ -31,8 +31,8 @@ __all__ = ["answers", "museum", "museum_app"]
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("museum")]
 
-postgresql = pytest.mark.skipif(connection.vendor != "postgresql", reason="PostgreSQL's own")
-sqlite = pytest.mark.skipif(connection.vendor != "sqlite", reason="SQLite's own")
+postgresql = pytest.mark.skipif(connection.vendor != "postgresql", reason="only PostgreSQL has it")
+sqlite = pytest.mark.skipif(connection.vendor != "sqlite", reason="only SQLite has it")
 
 
 class Articles(CachedRepository[Article]):

@@ -51,7 +51,7 @@ def test_every_genuine_entry_is_an_answer_and_every_forged_one_that_or_a_miss(
             tally.outcomes[_outcome(case, forged, random_, seed)] += 1
     with capsys.disabled():
         if SECONDS >= 10:
-            print(f"\n{tally} (seed {seed}, {len(cases)} entries)")  # noqa: T201
+            print(f"\n{tally} (seed {seed}, {len(cases)} entries)")  # noqa: T201  the figures of the run
     assert tally.outcomes["miss"]
     assert tally.outcomes["answer"]
 

@@ -115,7 +115,7 @@ def forget(stage: Stage) -> None:
     """Flush Redis, or delete some of the counters or of all keys."""
     client, chosen = stage.store.client, stage.random.random()
     if chosen < 0.3:
-        client.flushall()
+        client.flushall()  # a server that the torture has started
         return
     keys = client.keys("*g:{*" if chosen < 0.8 else "*")
     if keys:

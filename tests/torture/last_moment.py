@@ -19,13 +19,13 @@ def kill_there(probability: float) -> None:
     """From now on, after each commit with that probability."""
     if not probability:
         return
-    commit = BaseDatabaseWrapper._commit  # type: ignore[attr-defined]
+    commit = BaseDatabaseWrapper._commit  # type: ignore[attr-defined]  # Django's own, unlisted
 
     def committed(connection: BaseDatabaseWrapper) -> None:
         commit(connection)
         _perhaps_end(probability)
 
-    BaseDatabaseWrapper._commit = committed  # type: ignore[attr-defined]
+    BaseDatabaseWrapper._commit = committed  # type: ignore[attr-defined]  # as above
     connection_created.connect(partial(_watch, probability), weak=False)
 
 

@@ -41,7 +41,7 @@ class Nursery:
 
         board = self._board
         for number in range(settings.TORTURE_READERS):
-            self._others.add(_fork(lambda number=number: read(number, board)))  # type: ignore[misc]
+            self._others.add(_fork(lambda number=number: read(number, board)))  # type: ignore[misc]  # a default
 
         def born(number: int) -> None:
             self._writers[_fork(lambda: write(number, board))] = number
