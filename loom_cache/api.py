@@ -8,7 +8,8 @@ which loads in the caller's thread and connection and so sees its transaction.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable, Iterator
-from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar, overload
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
 from django.core.paginator import Page
 from django.db.models import QuerySet
@@ -287,11 +288,13 @@ class _Writing:
     def __init__(self, name: str) -> None:
         self._name = name
 
-    def __get__(self, reader: object, owner: type[Any]) -> NoReturn:
-        model = getattr(owner if reader is None else reader, "model", None)
-        name = getattr(model, "__name__", "Model")
+    def __get__(self, reader: Any, owner: type[Any]) -> Any:
+        asked = owner if reader is None else reader
+        with suppress(AttributeError):  # a base class of the project's own may have one
+            return getattr(super(ReadingAPI, asked), self._name)
+        model = getattr(getattr(asked, "model", None), "__name__", "Model")
         raise AttributeError(
-            f"{owner.__name__} only reads. Write through the model, as by {name}.objects."
+            f"{owner.__name__} only reads. Write through the model, as by {model}.objects."
             f"{self._name}(): what is cached of it is refreshed."
         )
 

@@ -27,6 +27,20 @@ def test_a_repository_may_have_a_method_of_that_name() -> None:
     assert Renaming().update() == "mine"
 
 
+def test_a_base_class_may_have_a_method_of_that_name() -> None:
+    """Wherever it stands among the bases: a repository is a mixin."""
+
+    class Base:
+        def create(self) -> str:
+            return "theirs"
+
+    class Mixed(CachedRepository[Article], Base):
+        model = Article
+
+    assert Mixed().create() == "theirs"
+    assert Mixed.create(Mixed()) == "theirs"
+
+
 def test_a_queryset_of_another_model_than_the_one_named_is_refused() -> None:
     with pytest.raises(ConfigurationError, match=r"CachedRepository\[Article\].*queryset is of Au"):
 
