@@ -271,7 +271,8 @@ def _place(alias: str) -> tuple[str, ...]:
 def _model_of_bases(cls: type) -> type[models.Model] | None:
     """The model in `CachedRepository[Article]`."""
     for base in vars(cls).get("__orig_bases__", ()):
-        if get_origin(base) is not None:
+        origin = get_origin(base)
+        if isinstance(origin, type) and issubclass(origin, ReadingAPI):
             for argument in get_args(base):
                 if _is_model(argument):
                     return argument  # type: ignore[no-any-return]

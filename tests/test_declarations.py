@@ -1,5 +1,7 @@
 """Mistakes in declaring or using a repository are told where they are made, with the cure."""
 
+from typing import Generic, TypeVar
+
 import pytest
 
 from loom_cache import CachedRepository
@@ -46,6 +48,18 @@ def test_a_queryset_of_another_model_than_the_one_named_is_refused() -> None:
 
         class Wrong(CachedRepository[Article]):
             queryset = Author.objects.all()
+
+
+def test_the_model_named_to_another_base_is_not_the_repository_s() -> None:
+    named = TypeVar("named")
+
+    class Owned(Generic[named]):
+        pass
+
+    class Mixed(Owned[Author], CachedRepository[Article]):
+        queryset = Article.objects.all()
+
+    assert Mixed.model is Article
 
 
 def test_a_version_that_is_a_method_is_refused() -> None:
